@@ -1,0 +1,46 @@
+// Package bus says how instances wake each other. What it carries may be lost
+// at any time: the store holds what must last (design: "Redis carries, it does
+// not keep"). A listener therefore reads the log first, then waits here, and
+// looks again after a while even if nothing came.
+//
+// The drivers are in sub-packages; bustest is the suite that each must pass.
+package bus
+
+import (
+	"context"
+	"time"
+)
+
+// Bus publishes messages and hands out the items of lists.
+type Bus interface {
+	// Publish gives the message to whoever is subscribed to the channel now,
+	// on any instance. Temporary when the server is away.
+	Publish(ctx context.Context, channel string, message []byte) error
+	// Subscribe starts listening; what is published after it returns is
+	// received. Channel "*" is every channel. Temporary when the server is away.
+	Subscribe(ctx context.Context, channel string) (Subscription, error)
+	// Push appends an item to the named list.
+	Push(ctx context.Context, list string, item []byte) error
+	// Pop removes the oldest item, which goes to one caller only. It waits up
+	// to wait for one; NotFound when none came.
+	Pop(ctx context.Context, list string, wait time.Duration) ([]byte, error)
+	// Ping says whether the server answers.
+	Ping(ctx context.Context) error
+	// Close ends every subscription.
+	Close() error
+}
+
+// Message is one published message.
+type Message struct {
+	Channel string
+	Payload []byte
+}
+
+// Subscription receives messages.
+type Subscription interface {
+	// Messages is closed when the subscription ends. A slow reader loses the
+	// oldest messages rather than memory.
+	Messages() <-chan Message
+	// Close ends the subscription.
+	Close() error
+}

@@ -1,0 +1,154 @@
+package node
+
+import (
+	"net/url"
+	"slices"
+	"strconv"
+
+	"github.com/kernelflow/kernelflow/shared/errs"
+)
+
+var transitions = map[State][]State{
+	Running:   {Available, Closing, Done},
+	Available: {Closing, Done},
+	Closing:   {Done},
+}
+
+// CheckTransition returns an errs.Invalid error unless a node in state from may
+// go to state to. Staying where it is, is always allowed.
+func CheckTransition(from, to State) error {
+	if from == to || slices.Contains(transitions[from], to) {
+		return nil
+	}
+	return errs.New(errs.Invalid, "Transition not allowed with state: %s", to)
+}
+
+// Validate checks what is true of every node and, in data, the keys that
+// KernelCI defines for its kind. Numeric strings in a kernel version become
+// integers. The error is errs.Invalid and names the field.
+func (n *Node) Validate() error {
+	if !slices.Contains(Kinds, n.Kind) {
+		return errs.New(errs.Invalid, "kind: %.40q is not one of %v", n.Kind, Kinds)
+	}
+	if n.Name == "" {
+		return errs.New(errs.Invalid, "name: must not be empty")
+	}
+	if len(n.Path) == 0 {
+		return errs.New(errs.Invalid, "path: must list the names from the top node to this one")
+	}
+	if !slices.Contains(States, n.State) {
+		return errs.New(errs.Invalid, "state: %.40q is not one of %v", n.State, States)
+	}
+	if n.Result != None && !slices.Contains(Results, n.Result) {
+		return errs.New(errs.Invalid, "result: %.40q is not one of %v or null", n.Result, Results)
+	}
+	if n.RetryCounter < 0 {
+		return errs.New(errs.Invalid, "retry_counter: %d is negative", n.RetryCounter)
+	}
+	if err := checkArtifacts(n.Artifacts); err != nil {
+		return err
+	}
+	return n.validateData()
+}
+
+func checkArtifacts(artifacts map[string]string) error {
+	for name, link := range artifacts {
+		u, err := url.Parse(link)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return errs.New(errs.Invalid, "artifacts.%.40s: %.80q is not an absolute http(s) URL", name, link)
+		}
+	}
+	return nil
+}
+
+// needsRevision lists the kinds whose data says what source they are about. A
+// job or test may lack it: old clients create such nodes.
+var needsRevision = []Kind{KindCheckout, KindKbuild}
+
+func (n *Node) validateData() error {
+	rev, present := n.Data["kernel_revision"]
+	if !present || rev == nil {
+		if slices.Contains(needsRevision, n.Kind) {
+			return errs.New(errs.Invalid, "data.kernel_revision: a %s needs it", n.Kind)
+		}
+	} else if err := checkRevision(rev); err != nil {
+		return err
+	}
+	if n.Kind == KindRegression {
+		return n.checkRegression()
+	}
+	for _, key := range []string{"error_code", "error_msg", "arch", "compiler", "config_full", "platform", "runtime", "device"} {
+		switch n.Data[key].(type) {
+		case nil, string:
+		default:
+			return errs.New(errs.Invalid, "data.%s: must be a string or null", key)
+		}
+	}
+	return nil
+}
+
+func checkRevision(v any) error {
+	rev, ok := v.(map[string]any)
+	if !ok {
+		return errs.New(errs.Invalid, "data.kernel_revision: must be an object")
+	}
+	for _, key := range []string{"tree", "url", "branch", "commit"} {
+		if s, ok := rev[key].(string); !ok || s == "" {
+			return errs.New(errs.Invalid, "data.kernel_revision.%s: must be a non-empty string", key)
+		}
+	}
+	if u, err := url.Parse(rev["url"].(string)); err != nil || u.Scheme == "" {
+		return errs.New(errs.Invalid, "data.kernel_revision.url: %.80q is not an absolute URL", rev["url"])
+	}
+	switch version := rev["version"].(type) {
+	case nil:
+		return nil
+	case map[string]any:
+		return checkVersion(version)
+	}
+	return errs.New(errs.Invalid, "data.kernel_revision.version: must be an object")
+}
+
+func checkVersion(version map[string]any) error {
+	for _, key := range []string{"version", "patchlevel", "sublevel"} {
+		if version[key] == nil && key == "sublevel" {
+			continue
+		}
+		n, err := integer(version[key])
+		if err != nil {
+			return errs.New(errs.Invalid, "data.kernel_revision.version.%s: must be an integer", key)
+		}
+		version[key] = n
+	}
+	return nil
+}
+
+// integer turns a JSON number or numeric string into the float64 that
+// encoding/json would have given, so that a node reads the same before and
+// after it was stored.
+func integer(v any) (any, error) {
+	switch v := v.(type) {
+	case int:
+		return float64(v), nil
+	case int64:
+		return float64(v), nil
+	case float64:
+		if v == float64(int64(v)) {
+			return v, nil
+		}
+	case string:
+		n, err := strconv.Atoi(v)
+		return float64(n), err
+	}
+	return nil, strconv.ErrSyntax
+}
+
+func (n *Node) checkRegression() error {
+	for _, key := range []string{"fail_node", "pass_node"} {
+		s, _ := n.Data[key].(string)
+		if _, err := ParseID(s); err != nil {
+			return errs.New(errs.Invalid, "data.%s: a regression needs a node id here", key)
+		}
+	}
+	return nil
+}
