@@ -1,0 +1,174 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kernelflow/kernelflow/shared/errs"
+	"github.com/kernelflow/kernelflow/shared/store"
+	"github.com/kernelflow/kernelflow/shared/user"
+)
+
+func (s *suite) testCursors(t *testing.T) {
+	st := s.open(t)
+	ctx := t.Context()
+	for _, step := range []struct{ to, want int64 }{{0, 0}, {5, 5}, {3, 5}, {9, 9}} {
+		if err := st.Advance(ctx, "function/x", step.to); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := st.Cursor(ctx, "function/x"); err != nil || got != step.want {
+			t.Errorf("after Advance(%d): %d, want %d: %v", step.to, got, step.want, err)
+		}
+	}
+	if got, err := st.Cursor(ctx, "function/new"); err != nil || got != 0 {
+		t.Errorf("a new cursor is at %d: %v", got, err)
+	}
+}
+
+func (s *suite) testClaims(t *testing.T) {
+	st := s.open(t)
+	ctx := t.Context()
+	lease := s.clock.time().Add(30 * time.Second)
+	for _, step := range []struct {
+		what string
+		err  error
+		want error
+	}{
+		{"first", st.Claim(ctx, "k", "a", lease), nil},
+		{"again", st.Claim(ctx, "k", "a", lease), nil},
+		{"another holder", st.Claim(ctx, "k", "b", lease), errs.Conflict},
+		{"another key", st.Claim(ctx, "l", "b", time.Time{}), nil},
+		{"release by who has it not", st.Release(ctx, "k", "b"), nil},
+		{"still held", st.Claim(ctx, "k", "b", lease), errs.Conflict},
+		{"release", st.Release(ctx, "k", "a"), nil},
+		{"free", st.Claim(ctx, "k", "b", lease), nil},
+	} {
+		if !errors.Is(step.err, step.want) {
+			t.Errorf("%s: %v, want %v", step.what, step.err, step.want)
+		}
+	}
+	s.clock.advance()
+	if err := st.Claim(ctx, "k", "c", lease); err != nil {
+		t.Errorf("a lapsed claim: %v", err)
+	}
+	if err := st.Claim(ctx, "l", "c", time.Time{}); !errors.Is(err, errs.Conflict) {
+		t.Errorf("a claim for good: %v", err)
+	}
+}
+
+func (s *suite) testOneOfManyClaims(t *testing.T) {
+	first, second := s.pair(t)
+	results := make(chan error, 50)
+	var group sync.WaitGroup
+	for i := range s.scale(50) {
+		group.Go(func() {
+			results <- []store.Store{first, second}[i%2].Claim(t.Context(), "key", fmt.Sprint("holder-", i), time.Time{})
+		})
+	}
+	group.Wait()
+	close(results)
+	wins := 0
+	for err := range results {
+		if err == nil {
+			wins++
+		} else if !errors.Is(err, errs.Conflict) {
+			t.Error(err)
+		}
+	}
+	if wins != 1 {
+		t.Errorf("%d holders", wins)
+	}
+}
+
+func account(n int, name string) user.User {
+	return user.User{ID: ID(n), Username: name, Email: name + "@example.org", Active: true, PasswordHash: "hash-" + name,
+		Groups: []user.Group{{ID: ID(100), Name: "lab"}}, Created: start}
+}
+
+func (s *suite) testUsers(t *testing.T) {
+	st := s.open(t)
+	ctx := t.Context()
+	if err := st.CreateUser(ctx, account(1, "Alice")); err != nil {
+		t.Fatal(err)
+	}
+	email := account(2, "alan")
+	email.Email = "ALICE@example.org"
+	for what, u := range map[string]user.User{"name": account(2, "aLICE"), "email": email, "id": account(1, "bob")} {
+		if err := st.CreateUser(ctx, u); !errors.Is(err, errs.Conflict) {
+			t.Errorf("the same %s: %v", what, err)
+		}
+	}
+	for _, name := range []string{"Alice", "alice", "alice@EXAMPLE.org"} {
+		got, err := st.UserByName(ctx, name)
+		if err != nil || got.Username != "Alice" || got.PasswordHash != "hash-Alice" || len(got.Groups) != 1 || !got.Created.Equal(start) {
+			t.Errorf("%s: %+v: %v", name, got, err)
+		}
+	}
+	if _, err := st.UserByName(ctx, "nobody"); !errors.Is(err, errs.NotFound) {
+		t.Errorf("nobody: %v", err)
+	}
+	if _, err := st.User(ctx, ID(9)); !errors.Is(err, errs.NotFound) {
+		t.Errorf("unknown id: %v", err)
+	}
+	if err := st.CreateUser(ctx, account(3, "bob")); err != nil {
+		t.Fatal(err)
+	}
+	if page, total, err := st.ListUsers(ctx, 1, 1); err != nil || total != 2 || len(page) != 1 || page[0].Username != "bob" {
+		t.Errorf("page %+v of %d: %v", page, total, err)
+	}
+}
+
+func (s *suite) testUpdateUser(t *testing.T) {
+	st := s.open(t)
+	ctx := t.Context()
+	for i, name := range []string{"alice", "bob"} {
+		if err := st.CreateUser(ctx, account(i+1, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := st.UpdateUser(ctx, ID(1), func(u *user.User) error { u.Username, u.PasswordHash = "carol", "new"; return nil })
+	if err != nil || got.Username != "carol" {
+		t.Fatalf("%+v: %v", got, err)
+	}
+	if kept, err := st.UserByName(ctx, "carol"); err != nil || kept.ID != ID(1) || kept.PasswordHash != "new" {
+		t.Errorf("%+v: %v", kept, err)
+	}
+	if _, err := st.UpdateUser(ctx, ID(1), func(u *user.User) error { u.Username = "BOB"; return nil }); !errors.Is(err, errs.Conflict) {
+		t.Errorf("a name that is taken: %v", err)
+	}
+	stop := errors.New("stop")
+	if _, err := st.UpdateUser(ctx, ID(1), func(*user.User) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("a refused change: %v", err)
+	}
+	if _, err := st.UpdateUser(ctx, ID(9), func(*user.User) error { return nil }); !errors.Is(err, errs.NotFound) {
+		t.Errorf("unknown id: %v", err)
+	}
+}
+
+func (s *suite) testDeadLetters(t *testing.T) {
+	st := s.open(t)
+	ctx := t.Context()
+	letter := store.DeadLetter{Function: "report", Event: published(1), Error: "mail server away", Attempts: 8, Time: start}
+	other := letter
+	other.Function = "scheduler"
+	again := letter
+	again.Attempts = 16
+	for _, d := range []store.DeadLetter{letter, other, again} {
+		if err := st.Bury(ctx, d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := st.ListDeadLetters(ctx, 10)
+	if err != nil || len(list) != 2 || asJSON(t, list[0]) != asJSON(t, again) {
+		t.Errorf("%s: %v", asJSON(t, list), err)
+	}
+	if got, err := st.Exhume(ctx, "report", letter.Event.ID); err != nil || asJSON(t, got) != asJSON(t, again) {
+		t.Errorf("%s: %v", asJSON(t, got), err)
+	}
+	if _, err := st.Exhume(ctx, "report", letter.Event.ID); !errors.Is(err, errs.NotFound) {
+		t.Errorf("exhumed twice: %v", err)
+	}
+}
