@@ -44,18 +44,29 @@ func (b *Board) Apply(e event.Event) string {
 	if err != nil || e.TreeID == "" {
 		return ""
 	}
+	if b.trees[e.TreeID] == nil && p.State == node.Done {
+		return b.late(e, p) // its checkout is done: nothing to draw any more
+	}
 	t := b.tree(e, p)
 	switch p.Kind {
 	case node.KindCheckout:
 		return b.checkout(e, t, p)
 	case node.KindKbuild, node.KindJob, node.KindProcess:
 		return t.job(e, p)
-	case node.KindRegression:
-		if p.Op == event.Created {
-			return line(e, t, strings.Join(p.Path[1:], "."), "REGRESSION")
-		}
 	}
-	return ""
+	return b.late(e, p)
+}
+
+// late is the line of what comes when a checkout is done: regressions.
+func (b *Board) late(e event.Event, p event.Node) string {
+	if p.Kind != node.KindRegression || p.Op != event.Created {
+		return ""
+	}
+	t := &tree{}
+	if r, ok := (&node.Node{Data: p.Data}).Revision(); ok {
+		t.title = title(r)
+	}
+	return line(e, t, strings.Join(p.Path[1:], "."), "REGRESSION")
 }
 
 func (b *Board) tree(e event.Event, p event.Node) *tree {
@@ -66,9 +77,13 @@ func (b *Board) tree(e event.Event, p event.Node) *tree {
 	}
 	n := node.Node{Data: p.Data}
 	if r, ok := n.Revision(); ok {
-		t.title = r.Tree + "/" + r.Branch + " " + cmp.Or(r.Describe, fmt.Sprintf("%.12s", r.Commit))
+		t.title = title(r)
 	}
 	return t
+}
+
+func title(r node.Revision) string {
+	return r.Tree + "/" + r.Branch + " " + cmp.Or(r.Describe, fmt.Sprintf("%.12s", r.Commit))
 }
 
 func (b *Board) checkout(e event.Event, t *tree, p event.Node) string {

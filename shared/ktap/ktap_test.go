@@ -169,7 +169,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		r := parse(t, raw)
 		checkSane(t, r.Cases)
-		if len(r.Problems) > maxProblems || depth(r.Cases) > maxDepth+1 {
+		if len(r.Problems) > maxProblems || depth(r.Cases) > maxDepth {
 			t.Errorf("%d problems, depth %d", len(r.Problems), depth(r.Cases))
 		}
 		if len(r.Cases) == 0 && !r.Skipped && r.Incomplete() == nil {

@@ -123,7 +123,7 @@ func (p *parser) level(l line) (b, ended *block) {
 		return b, ended
 	}
 	p.adopt(b, ended)
-	if len(p.stack) > maxDepth {
+	if len(p.stack) >= maxDepth {
 		p.once("depth", true, "subtests nested deeper than %d levels: the inner ones are not kept", maxDepth)
 		return nil, nil
 	}

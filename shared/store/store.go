@@ -168,12 +168,14 @@ type Subscription struct {
 type Subscriptions interface {
 	// Subscribe makes a subscription and gives it an id. For a durable one
 	// that exists it returns that, with its place (channel and promiscuity
-	// as given now); Denied when it belongs to another user.
+	// as given now); what was delivered and not acknowledged will be
+	// delivered again, so Delivered goes back to Acknowledged. Denied when it
+	// belongs to another user.
 	Subscribe(ctx context.Context, s Subscription) (Subscription, error)
 	// Subscription returns one; NotFound.
 	Subscription(ctx context.Context, id int64) (Subscription, error)
 	// Polled notes a poll: everything up to acknowledged is dealt with, and
-	// delivered is what is being handed out now. Neither goes backwards.
+	// delivered is what is being handed out now. Neither goes backwards here.
 	Polled(ctx context.Context, id int64, acknowledged, delivered int64, at time.Time) error
 	// Unsubscribe removes one; NotFound.
 	Unsubscribe(ctx context.Context, id int64) error

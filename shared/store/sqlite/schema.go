@@ -19,49 +19,61 @@ var columns = []string{
 	"data.error_code", "data.fail_node", "data.pass_node", "data.regression",
 }
 
-// indexes lists each index of the node table with about how many nodes of a
-// million share one key up to each of its columns. The planner is given these
+// indexes lists each index of the node table with how many nodes of a million
+// share one key up to each of its columns, about. The planner is given these
 // numbers instead of statistics, so that a plan depends on the query alone and
 // a test can hold it.
 var indexes = []struct {
 	columns []string
-	shared  string
+	shared  []int
 }{
-	{[]string{"kind"}, "200000"},
-	{[]string{"name"}, "200"},
-	{[]string{"group"}, "5000"},
-	{[]string{"parent"}, "20"},
-	{[]string{"parent", "state"}, "20 10"},
-	{[]string{"result"}, "250000"},
-	{[]string{"owner"}, "500000"},
-	{[]string{"owner", "data.kernel_revision.commit"}, "500000 600"},
-	{[]string{"submitter"}, "500000"},
-	{[]string{"treeid"}, "1000"},
-	{[]string{"treeid", "kind"}, "1000 300"},
-	{[]string{"created"}, "2"},
-	{[]string{"updated"}, "2"},
-	{[]string{"timeout"}, "2"},
-	{[]string{"holdoff"}, "1000"},
-	{[]string{"state"}, "100000"},
-	{[]string{"state", "timeout"}, "100000 2"},
-	{[]string{"state", "holdoff"}, "100000 100"},
-	{[]string{"processed_by_kcidb_bridge"}, "500000"},
-	{[]string{"retry_counter"}, "300000"},
-	{[]string{"data.kernel_revision.tree"}, "40000"},
-	{[]string{"data.kernel_revision.url"}, "40000"},
-	{[]string{"data.kernel_revision.branch"}, "50000"},
-	{[]string{"data.kernel_revision.commit"}, "1000"},
-	{[]string{"data.arch"}, "150000"},
-	{[]string{"data.defconfig"}, "100000"},
-	{[]string{"data.compiler"}, "200000"},
-	{[]string{"data.platform"}, "20000"},
-	{[]string{"data.runtime"}, "50000"},
-	{[]string{"data.job_id"}, "20"},
-	{[]string{"data.error_code"}, "50000"},
-	{[]string{"data.fail_node"}, "20"},
-	{[]string{"data.pass_node"}, "20"},
-	{[]string{"data.regression"}, "20"},
-	{[]string{"kind", "name", "data.kernel_revision.tree", "data.kernel_revision.branch"}, "200000 150 80 50"},
+	{[]string{"kind"}, []int{200_000}},
+	{[]string{"name"}, []int{200}},
+	{[]string{"group"}, []int{5_000}},
+	{[]string{"parent"}, []int{20}},
+	{[]string{"parent", "state"}, []int{20, 10}},
+	{[]string{"state"}, []int{100_000}},
+	{[]string{"state", "timeout"}, []int{100_000, 2}},
+	{[]string{"state", "holdoff"}, []int{100_000, 100}},
+	{[]string{"result"}, []int{250_000}},
+	{[]string{"owner"}, []int{500_000}},
+	{[]string{"submitter"}, []int{500_000}},
+	{[]string{"treeid"}, []int{1_000}},
+	{[]string{"treeid", "kind"}, []int{1_000, 300}},
+	{[]string{"updated"}, []int{2}},
+	{[]string{"timeout"}, []int{2}},
+	{[]string{"holdoff"}, []int{1_000}},
+	{[]string{"processed_by_kcidb_bridge"}, []int{500_000}},
+	{[]string{"retry_counter"}, []int{300_000}},
+	{[]string{"data.kernel_revision.tree"}, []int{40_000}},
+	{[]string{"data.kernel_revision.url"}, []int{40_000}},
+	{[]string{"data.kernel_revision.branch"}, []int{50_000}},
+	{[]string{"data.kernel_revision.commit"}, []int{1_000}},
+	{[]string{"data.kernel_revision.commit", "kind"}, []int{1_000, 300}},
+	{[]string{"data.arch"}, []int{150_000}},
+	{[]string{"data.defconfig"}, []int{100_000}},
+	{[]string{"data.compiler"}, []int{200_000}},
+	{[]string{"data.platform"}, []int{20_000}},
+	{[]string{"data.runtime"}, []int{50_000}},
+	{[]string{"data.job_id"}, []int{20}},
+	{[]string{"data.error_code"}, []int{50_000}},
+	{[]string{"data.fail_node"}, []int{20}},
+	{[]string{"data.pass_node"}, []int{20}},
+	{[]string{"data.regression"}, []int{20}},
+	{[]string{"kind", "name", "data.kernel_revision.tree", "data.kernel_revision.branch"}, []int{200_000, 200, 80, 50}},
+}
+
+// shares says how many nodes one value of an indexed column selects, about.
+var shares = sharesOf()
+
+func sharesOf() map[string]int {
+	m := map[string]int{"id": 1}
+	for _, index := range indexes {
+		if len(index.columns) == 1 {
+			m[index.columns[0]] = index.shared[0]
+		}
+	}
+	return m
 }
 
 // quoted gives a column's name as SQL takes it.
@@ -126,7 +138,7 @@ func firstSchema() string {
 	for _, index := range indexes {
 		name := "node:" + strings.Join(index.columns, ",")
 		fmt.Fprintf(&b, "CREATE INDEX %s ON node (%s);\n", quoted(name), quotedList(index.columns))
-		stats += fmt.Sprintf(",\n('node', '%s', '1000000 %s')", name, index.shared)
+		stats += fmt.Sprintf(",\n('node', '%s', '1000000 %s')", name, strings.Trim(fmt.Sprint(index.shared), "[]"))
 	}
 	return b.String() + otherTables + stats + ";\n"
 }
@@ -135,7 +147,13 @@ const jobKey = `CREATE UNIQUE INDEX node_job ON node (ifnull(parent, ''), name, 
 	WHERE kind IN ('kbuild', 'job', 'process') AND "data.runtime" <> '';
 `
 
+// zone is the span of creation times in each 1024 nodes, kept so that a query
+// by time need not look outside: the time of creation never changes.
 const otherTables = `
+CREATE TABLE zone (block INTEGER PRIMARY KEY, low TEXT NOT NULL, high TEXT NOT NULL);
+CREATE TRIGGER node_zone AFTER INSERT ON node BEGIN
+	INSERT INTO zone VALUES (NEW.seq >> 10, NEW.created, NEW.created) ON CONFLICT DO UPDATE SET low = min(low, excluded.low), high = max(high, excluded.high);
+END;
 CREATE TABLE hierarchy (root TEXT, request TEXT, first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (root, request)) WITHOUT ROWID;
 CREATE TABLE log (last INTEGER NOT NULL);
 INSERT INTO log VALUES (0);

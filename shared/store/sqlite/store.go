@@ -6,7 +6,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"time"
 
@@ -24,14 +23,11 @@ type Options struct {
 	Path string
 	// Now is the clock.
 	Now func() time.Time
-	// Log gets what no caller can be told.
-	Log *slog.Logger
 }
 
 // Store is the embedded store. It is safe for concurrent use.
 type Store struct {
 	now    func() time.Time
-	log    *slog.Logger
 	read   *sql.DB
 	writer *writer
 }
@@ -47,8 +43,6 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, errors.New("sqlite: no path")
 	case o.Now == nil:
 		return nil, errors.New("sqlite: no clock")
-	case o.Log == nil:
-		return nil, errors.New("sqlite: no logger")
 	}
 	w, err := openWriter(ctx, o)
 	if err != nil {
@@ -56,7 +50,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	read := sql.OpenDB(connector(dsn(o.Path, "query_only(1)", "busy_timeout(10000)")))
 	read.SetMaxIdleConns(idleReaders)
-	s := &Store{now: o.Now, log: o.Log, read: read, writer: w}
+	s := &Store{now: o.Now, read: read, writer: w}
 	if err := s.Ping(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

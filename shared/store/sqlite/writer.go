@@ -43,20 +43,22 @@ type operation struct {
 	done    chan error
 }
 
-// errBroken tells the writer that a call on the caller's goroutine panicked or
-// ended it.
-var errBroken = errors.New("the change did not return")
-
-// onCaller runs f on the goroutine of the caller, so that a panic there is the
-// caller's and not the writer's.
+// onCaller runs f on the goroutine of the caller, so that whatever f does to
+// that goroutine, the writer goes on.
 func (o *operation) onCaller(f func() error) error {
 	o.calls <- f
 	return <-o.answers
 }
 
+// answer runs f. A panic becomes its error.
 func (o *operation) answer(f func() error) {
-	err := errBroken
-	defer func() { o.answers <- err }()
+	err := errors.New("the change did not return")
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("the change panicked: %v", v)
+		}
+		o.answers <- err
+	}()
 	err = f()
 }
 
@@ -77,6 +79,9 @@ func openWriter(ctx context.Context, o Options) (*writer, error) {
 		return migrate(ctx, w.conn)
 	})
 	if err != nil {
+		if w.conn != nil {
+			_ = w.conn.Close() // back to its pool, which closes it
+		}
 		return nil, errors.Join(err, db.Close())
 	}
 	go w.loop()
@@ -151,15 +156,13 @@ func (w *writer) batch(first *operation) {
 		return
 	}
 	t := &tx{w: w}
-	var committing []*operation
+	var taken []*operation
+	var failures []error // of the operation in the same place
 	err := t.load()
-	for o := first; o != nil && err == nil; o = w.next(t, len(committing)) {
+	for o := first; o != nil && err == nil; o = w.next(t, len(taken)) {
 		var failed error
-		if failed, err = t.attempt(o); failed != nil {
-			o.done <- failed
-		} else {
-			committing = append(committing, o)
-		}
+		failed, err = t.attempt(o)
+		taken, failures = append(taken, o), append(failures, failed)
 	}
 	if err == nil {
 		err = t.commit()
@@ -167,8 +170,14 @@ func (w *writer) batch(first *operation) {
 	if err != nil {
 		_, _ = w.conn.ExecContext(context.Background(), "ROLLBACK") // it may have happened already
 	}
-	for _, o := range committing {
-		o.done <- err
+	// A failure is told after the commit too: it may be about what an
+	// operation of the same batch wrote, which nobody could read before.
+	for i, o := range taken {
+		if err != nil {
+			o.done <- err
+		} else {
+			o.done <- failures[i]
+		}
 	}
 }
 
@@ -214,10 +223,9 @@ func (w *writer) next(t *tx, size int) *operation {
 
 // tx is the transaction of one batch.
 type tx struct {
-	w      *writer
-	began  time.Time
-	last   int64 // the log's newest sequence
-	logged bool
+	w     *writer
+	began time.Time
+	last  int64 // the log's newest sequence
 }
 
 func (t *tx) load() error {

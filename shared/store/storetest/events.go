@@ -77,8 +77,12 @@ func (s *suite) testAfterTellsHowFarItLooked(t *testing.T) {
 	}
 	logged(t, st)
 	events, looked, err := st.After(t.Context(), 1, event.Filter{Kinds: []node.Kind{node.KindJob}}, 3)
-	if err != nil || len(events) != 0 || looked != 4 {
-		t.Errorf("%d events, looked to %d: %v", len(events), looked, err)
+	if err != nil || len(events) != 0 || looked <= 1 || looked > 5 {
+		t.Errorf("none passes: %d events, looked to %d: %v", len(events), looked, err)
+	}
+	events, looked, err = st.After(t.Context(), 1, event.Filter{Kinds: []node.Kind{node.KindCheckout}}, 3)
+	if err != nil || !dense(events, 2) || len(events) != 3 || looked != 4 {
+		t.Errorf("a full answer: %v, looked to %d: %v", sequences(events), looked, err)
 	}
 	events, looked, err = st.After(t.Context(), 3, event.Filter{Channel: event.ChannelNode}, 100)
 	if err != nil || !dense(events, 4) || len(events) != 2 || looked != 5 {
@@ -193,7 +197,7 @@ func (s *suite) testDurableSubscriber(t *testing.T) {
 		}
 	}
 	again, err := second.Subscribe(ctx, store.Subscription{Channel: "other", User: "bob", SubscriberID: "dash", Promiscuous: true})
-	if err != nil || again.ID != sub.ID || again.Acknowledged != 8 || again.Delivered != 9 || !again.LastPoll.Equal(at) || again.Channel != "other" || !again.Promiscuous {
+	if err != nil || again.ID != sub.ID || again.Acknowledged != 8 || again.Delivered != 8 || !again.LastPoll.Equal(at) || again.Channel != "other" || !again.Promiscuous {
 		t.Errorf("%+v: %v", again, err)
 	}
 	if kept, err := first.Subscription(ctx, sub.ID); err != nil || asJSON(t, kept) != asJSON(t, again) {

@@ -1,0 +1,143 @@
+package sqlite_test
+
+import (
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kernelflow/kernelflow/shared/node"
+	"github.com/kernelflow/kernelflow/shared/store/storetest"
+)
+
+// questionsInUse are the filters that the pipeline's functions and KernelCI's
+// clients ask with, as the API takes them. What is in capitals stands for a
+// value.
+var questionsInUse = []string{
+	// The pipeline's functions.
+	"state__in=running,available,closing&timeout__lt=TIME",
+	"state=available&holdoff__lt=TIME",
+	"state=closing",
+	"parent=ID",
+	"parent=ID&state__ne=done",
+	"parent=ID&state=running",
+	"treeid=TREEID",
+	"treeid=TREEID&kind=job",
+	"treeid=TREEID&kind__in=kbuild,job,test&result=fail",
+	"treeid=TREEID&state__ne=done",
+	"treeid=TREEID&kind__in=checkout,kbuild,job",
+	"treeid=TREEID&state__in=running,available,closing",
+	"parent=ID&kind__in=checkout,kbuild,job",
+	"state__in=running,available,closing",
+	"kind=checkout&owner=admin&data.kernel_revision.tree=tree-1&data.kernel_revision.branch=master&created__gt=TIME",
+	"kind=test&name=case-7&data.kernel_revision.tree=tree-1&data.kernel_revision.branch=master&data.platform=board-5&data.arch=arm64&data.compiler=null&result__in=pass,fail",
+	"kind=regression&result=fail&data.kernel_revision.tree=tree-1&data.kernel_revision.branch=master",
+	"data.error_code__in=git_checkout_failure,submit_error&updated__gte=TIME",
+	"kind=checkout&owner=admin&data.kernel_revision.tree=tree-1&data.kernel_revision.branch=master&data.kernel_revision.commit=COMMIT",
+	"kind=checkout&data.kernel_revision.tree=tree-1&data.kernel_revision.branch=master",
+	"kind=job&name=baseline-1&data.kernel_revision.tree=tree-1&data.kernel_revision.branch=master&data.platform=board-5&data.arch=arm64",
+	"kind=test&name=case-7&data.kernel_revision.tree=tree-1&data.kernel_revision.branch=master&state=done",
+	"kind=regression&result=fail&name=case-7&data.kernel_revision.tree=tree-1&data.kernel_revision.branch=master",
+	"kind=regression&result=fail",
+	"data.regression=ID",
+	"data.fail_node=ID",
+	"data.pass_node=ID",
+	"data.job_id=JOB",
+	"id__in=ID,000000000000000000000001",
+	// kci-dev and other clients.
+	"kind=kbuild",
+	"kind=test",
+	"kind__ne=test",
+	"kind=checkout",
+	"kind__in=kbuild,job",
+	"state=running",
+	"state__ne=done",
+	"result=fail",
+	"result=null&state=done",
+	"result__ne=pass&treeid=TREEID",
+	"name=case-7",
+	"name__re=^baseline",
+	"name__re=^baseline&kind=job",
+	"name__re=line-[01]$",
+	"group=baseline-1",
+	"owner=admin",
+	"submitter=service:pipeline",
+	"submitter=service:none",
+	"retry_counter__gt=0",
+	"retry_counter=0",
+	"processed_by_kcidb_bridge=false",
+	"processed_by_kcidb_bridge=false&state=done",
+	"created__gt=TIME",
+	"created__gt=TIME&created__lt=2030-01-01",
+	"created__gte=TIME&kind=checkout",
+	"created__lt=TIME&created__gt=2025-01-01&data.kernel_revision.tree=tree-3",
+	"created__lte=2025-01-01T00:00:00",
+	"updated__gt=2030-01-01",
+	"timeout__lt=2020-01-01",
+	"data.kernel_revision.tree=tree-3",
+	"data.kernel_revision.url=https://example.org/linux.git",
+	"data.kernel_revision.branch=master",
+	"data.kernel_revision.commit=COMMIT",
+	"data.kernel_revision.commit=COMMIT&kind=kbuild&state=done&data.error_code__ne=node_timeout",
+	"data.kernel_revision.tree=tree-3&data.kernel_revision.branch=master&kind=checkout&created__gt=TIME",
+	"data.arch=arm64",
+	"data.arch=arm64&kind=kbuild&result=fail",
+	"data.defconfig=defconfig",
+	"data.defconfig=fragment-3",
+	"data.compiler=gcc-12",
+	"data.platform=board-5",
+	"data.runtime=lava-1",
+	"data.runtime=lava-1&state=running&kind=job",
+	"data.error_code=node_timeout",
+}
+
+// fillIn puts values of the n-th node for the words in capitals.
+func fillIn(question string, n int) string {
+	return strings.NewReplacer("TREEID", treeID(n), "COMMIT", commit(n), "JOB", "1234", "TIME", node.FormatTime(benchStart.Add(1e9*15_000)),
+		"ID", string(storetest.ID(n+1))).Replace(question)
+}
+
+func parse(t testing.TB, question string) node.Query {
+	t.Helper()
+	params, err := url.ParseQuery(question)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := node.ParseQuery(params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// scan is a step that goes through the node table, or through a whole index of
+// it, rather than searching.
+var scan = regexp.MustCompile(`^SCAN node\b`)
+
+func TestNoQueryInUseScansTheNodeTable(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "x.db"), time.Now)
+	fill(t, s, 1)
+	for _, question := range questionsInUse {
+		steps, err := s.Explain(t.Context(), parse(t, fillIn(question, 1)))
+		if err != nil {
+			t.Fatalf("%s: %v", question, err)
+		}
+		searched := false
+		for _, step := range steps {
+			if scan.MatchString(step) {
+				t.Errorf("%s: %s", question, step)
+			}
+			searched = searched || strings.HasPrefix(step, "SEARCH node")
+		}
+		if !searched {
+			t.Errorf("%s: the plan searches nothing: %q", question, steps)
+		}
+	}
+	unfiltered, err := s.Explain(t.Context(), node.Query{Where: []node.Condition{{Field: "debug.x", Op: node.In, Values: []any{"y"}}}})
+	if err != nil || !slices.ContainsFunc(unfiltered, scan.MatchString) {
+		t.Errorf("the test cannot fail: a field without an index is said to be searched: %q, %v", unfiltered, err)
+	}
+}
