@@ -1,0 +1,189 @@
+// Package bustest is the conformance suite of shared/bus.
+package bustest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kernelflow/kernelflow/shared/bus"
+	"github.com/kernelflow/kernelflow/shared/errs"
+)
+
+// Run runs the suite. open returns a way to connect any number of instances to
+// one bus; what it opened is closed at the end of the test.
+func Run(t *testing.T, open func(t *testing.T) func() bus.Bus) {
+	for promise, run := range map[string]func(*testing.T, func() bus.Bus){
+		"every instance receives what is published after it subscribed": testPublish,
+		"one channel does not hear another":                             testChannels,
+		"an item goes to one caller":                                    testList,
+		"Pop waits for an item":                                         testPopWaits,
+		"a slow reader costs bounded memory":                            testSlowReader,
+		"Close ends subscriptions":                                      testClose,
+		"Ping answers":                                                  testPing,
+	} {
+		t.Run(promise, func(t *testing.T) { run(t, open(t)) })
+	}
+}
+
+func subscribe(t *testing.T, b bus.Bus, channel string) bus.Subscription {
+	t.Helper()
+	s, err := b.Subscribe(t.Context(), channel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func publish(t *testing.T, b bus.Bus, channel, text string) {
+	t.Helper()
+	if err := b.Publish(t.Context(), channel, []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// receive waits for the next message; the test's own deadline is the limit.
+func receive(t *testing.T, s bus.Subscription) bus.Message {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	select {
+	case m, open := <-s.Messages():
+		if !open {
+			t.Fatal("the subscription ended")
+		}
+		return m
+	case <-ctx.Done():
+		t.Fatal("no message came")
+	}
+	return bus.Message{}
+}
+
+func testPublish(t *testing.T, connect func() bus.Bus) {
+	first, second := connect(), connect()
+	subs := []bus.Subscription{subscribe(t, first, "node"), subscribe(t, second, "node"), subscribe(t, second, "*")}
+	publish(t, first, "node", "one")
+	publish(t, second, "node", "two")
+	for i, s := range subs {
+		seen := map[string]bool{}
+		for range 2 {
+			m := receive(t, s)
+			if m.Channel != "node" {
+				t.Errorf("subscription %d: channel %q", i, m.Channel)
+			}
+			seen[string(m.Payload)] = true
+		}
+		if !seen["one"] || !seen["two"] {
+			t.Errorf("subscription %d received %v", i, seen)
+		}
+	}
+}
+
+func testChannels(t *testing.T, connect func() bus.Bus) {
+	b := connect()
+	s := subscribe(t, b, "node")
+	publish(t, b, "retry", "not for us")
+	publish(t, b, "node", "for us")
+	if m := receive(t, s); string(m.Payload) != "for us" {
+		t.Errorf("received %q", m.Payload)
+	}
+}
+
+func testList(t *testing.T, connect func() bus.Bus) {
+	first, second := connect(), connect()
+	const items = 50
+	for i := range items {
+		if err := first.Push(t.Context(), "work", []byte(fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var mu sync.Mutex
+	seen := map[string]int{}
+	var group sync.WaitGroup
+	for i := range items + 10 {
+		group.Go(func() {
+			item, err := []bus.Bus{first, second}[i%2].Pop(t.Context(), "work", 0)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				seen[string(item)]++
+			} else if !errors.Is(err, errs.NotFound) {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	for item, times := range seen {
+		if times != 1 {
+			t.Errorf("item %s went to %d callers", item, times)
+		}
+	}
+	if len(seen) != items {
+		t.Errorf("%d items of %d came out", len(seen), items)
+	}
+}
+
+func testPopWaits(t *testing.T, connect func() bus.Bus) {
+	b := connect()
+	got := make(chan string, 1)
+	go func() {
+		item, err := b.Pop(t.Context(), "later", time.Minute)
+		got <- fmt.Sprintf("%s %v", item, err)
+	}()
+	if err := connect().Push(t.Context(), "later", []byte("here")); err != nil {
+		t.Fatal(err)
+	}
+	if text := <-got; text != "here <nil>" {
+		t.Error(text)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := b.Pop(ctx, "never", time.Minute); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
+	}
+}
+
+func testSlowReader(t *testing.T, connect func() bus.Bus) {
+	b := connect()
+	slow, quick := subscribe(t, b, "node"), subscribe(t, b, "done")
+	for i := range 5000 {
+		publish(t, b, "node", fmt.Sprint(i))
+	}
+	publish(t, b, "node", "last")
+	publish(t, b, "done", "done")
+	receive(t, quick)
+	count := 0
+	for m := receive(t, slow); string(m.Payload) != "last"; m = receive(t, slow) {
+		count++
+	}
+	if count > 4000 {
+		t.Errorf("%d messages waited for a reader that slept", count)
+	}
+}
+
+func testClose(t *testing.T, connect func() bus.Bus) {
+	b := connect()
+	s := subscribe(t, b, "node")
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	for range s.Messages() {
+	}
+	if err := b.Publish(t.Context(), "node", nil); err == nil {
+		t.Error("a closed bus publishes")
+	}
+}
+
+func testPing(t *testing.T, connect func() bus.Bus) {
+	if err := connect().Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
