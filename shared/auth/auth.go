@@ -1,0 +1,180 @@
+// Package auth makes and checks tokens and passwords. It keeps nothing: users
+// are the store's, what each may do is shared/user's.
+//
+// Two kinds of token exist, both JWT signed with HS256. A user's token is
+// KernelCI's (`sub` is the user's id, `aud` is "fastapi-users:auth", `exp` only
+// when a lifetime is set), so that tokens move between the two systems when
+// they share a key; a second, "unified" key is accepted when one is configured.
+// A job's token names the one node that the job reports on, in `sub`, has an
+// audience of its own and always ends.
+//
+// Passwords are hashed with Argon2id. A bcrypt hash of an existing database is
+// accepted, and [Auth.CheckPassword] then says that it should be replaced.
+//
+// Decisions. The parameters of Argon2id are the least that OWASP's password
+// storage cheat sheet recommends (19 MiB, two passes), because a small instance
+// must survive some logins at once. At most four hashes are computed at a time.
+package auth
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/alexedwards/argon2id"
+	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/kernelflow/kernelflow/shared/errs"
+	"github.com/kernelflow/kernelflow/shared/node"
+)
+
+// The audiences of the two kinds of token. The first is that of fastapi-users,
+// on which KernelCI's API is built.
+const (
+	audienceUser = "fastapi-users:auth"
+	audienceJob  = "kernelflow:job"
+)
+
+// minSecret is the least length of a signing key, bytes.
+const minSecret = 16
+
+// maxPassword bounds what is hashed, bytes.
+const maxPassword = 1024
+
+// Options configure an Auth.
+type Options struct {
+	Secret  []byte           // signs and checks
+	Unified []byte           // only checks; may be empty
+	Life    time.Duration    // of a user's token; 0: for ever
+	Now     func() time.Time // the clock
+}
+
+// Auth makes and checks tokens.
+type Auth struct {
+	options Options
+	hashing chan struct{}
+}
+
+// New checks the options; Invalid when the secret is too short.
+func New(o Options) (*Auth, error) {
+	if len(o.Secret) < minSecret {
+		return nil, errs.New(errs.Invalid, "SECRET_KEY: must be %d bytes long at least", minSecret)
+	}
+	if n := len(o.Unified); n > 0 && n < minSecret {
+		return nil, errs.New(errs.Invalid, "UNIFIED_SECRET: must be %d bytes long at least", minSecret)
+	}
+	return &Auth{options: o, hashing: make(chan struct{}, 4)}, nil
+}
+
+// UserToken makes a user's token.
+func (a *Auth) UserToken(id node.ID) (string, error) {
+	return a.sign(string(id), audienceUser, a.options.Life)
+}
+
+// JobToken makes a token that lets a job report on the node id for life.
+func (a *Auth) JobToken(id node.ID, life time.Duration) (string, error) {
+	if life <= 0 {
+		return "", errs.New(errs.Invalid, "auth.JobToken(%s): lifetime %s is not positive", id, life)
+	}
+	return a.sign(string(id), audienceJob, life)
+}
+
+func (a *Auth) sign(subject, audience string, life time.Duration) (string, error) {
+	claims := jwt.RegisteredClaims{Subject: subject, Audience: jwt.ClaimStrings{audience}}
+	if life > 0 {
+		claims.ExpiresAt = jwt.NewNumericDate(a.options.Now().Add(life))
+	}
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(a.options.Secret)
+	if err != nil {
+		return "", fmt.Errorf("auth.sign(%s): %w", subject, err)
+	}
+	return token, nil
+}
+
+// Bearer is whom a token speaks for: exactly one field is set.
+type Bearer struct {
+	User node.ID
+	Node node.ID // a job's
+}
+
+// errToken is the only thing that a bad token learns.
+var errToken = errs.New(errs.Unauthenticated, "Unauthorized")
+
+// Verify checks a token. The error is always errs.Unauthenticated and says
+// nothing about why.
+func (a *Auth) Verify(token string) (Bearer, error) {
+	for _, key := range [][]byte{a.options.Secret, a.options.Unified} {
+		if len(key) == 0 {
+			continue
+		}
+		if b, err := a.verify(token, key); err == nil {
+			return b, nil
+		}
+	}
+	return Bearer{}, errToken
+}
+
+func (a *Auth) verify(token string, key []byte) (Bearer, error) {
+	var claims jwt.RegisteredClaims
+	_, err := jwt.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return key, nil },
+		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithTimeFunc(a.options.Now))
+	if err != nil {
+		return Bearer{}, err
+	}
+	id, err := node.ParseID(claims.Subject)
+	if err != nil || len(claims.Audience) != 1 {
+		return Bearer{}, errToken
+	}
+	switch {
+	case claims.Audience[0] == audienceUser:
+		return Bearer{User: id}, nil
+	case claims.Audience[0] == audienceJob && claims.ExpiresAt != nil:
+		return Bearer{Node: id}, nil
+	}
+	return Bearer{}, errToken
+}
+
+var hashParams = argon2id.Params{Memory: 19 * 1024, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
+
+// HashPassword hashes a password for storing. An empty or endless one is
+// Invalid.
+func (a *Auth) HashPassword(password string) (string, error) {
+	if password == "" || len(password) > maxPassword {
+		return "", errs.New(errs.Invalid, "password: must be 1 to %d bytes long", maxPassword)
+	}
+	a.hashing <- struct{}{}
+	defer func() { <-a.hashing }()
+	hash, err := argon2id.CreateHash(password, &hashParams)
+	if err != nil {
+		return "", fmt.Errorf("auth.HashPassword: %w", err)
+	}
+	return hash, nil
+}
+
+// unknown is a hash that no password has: checking against it takes as long as
+// against a real one, so that time does not tell who has an account.
+const unknown = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
+// CheckPassword says whether the password has the hash, and whether the hash
+// should be replaced by a current one. An empty hash is nobody's.
+func (a *Auth) CheckPassword(hash, password string) (ok, outdated bool) {
+	if len(password) > maxPassword {
+		return false, false
+	}
+	a.hashing <- struct{}{}
+	defer func() { <-a.hashing }()
+	if strings.HasPrefix(hash, "$2") {
+		err := bcrypt.CompareHashAndPassword([]byte(hash), []byte(password))
+		return err == nil, err == nil
+	}
+	nobody := hash == ""
+	if nobody {
+		hash = unknown
+	}
+	ok, params, err := argon2id.CheckHash(password, hash)
+	if err != nil || nobody || !ok {
+		return false, false
+	}
+	return true, *params != hashParams
+}
