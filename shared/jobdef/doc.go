@@ -1,0 +1,49 @@
+// Package jobdef makes job definitions: it renders the Jinja2 template that a
+// job names with what is known of the job, its node, platform and runtime. It
+// is the only door to gonja.
+//
+// Templates are looked up by name in the given folders, in order, and then
+// among the embedded ones, which are POSIX shell scripts for the shell runtime
+// (their protocol is in the doc of package job). A name means the same wherever
+// it is used; it never leads out of the folders, not by "..", not by a link.
+//
+// Rendering is a pure function of the parameters and the templates: the same
+// job rendered again, by any instance, after any crash, gives the same text.
+// What is rendered becomes a public artifact, so nothing secret may go in; a
+// script reads its token from its environment.
+//
+// # What a template sees
+//
+// The names of KernelCI: api_config (url, version, name, timeout),
+// storage_config, platform_config, name, node (a dict, as the API shows it),
+// runtime (the lab type), runtime_image, device_type, instanceid,
+// instance_callback; over them the platform's params and the job's params; over
+// these brarch, crosarch, debarch and karch for the architecture. Besides,
+// `fragment_configs` is a list with a dict for each fragment that the job's param
+// `fragments` names: name, configs (its lines) and target (of the kernel's make). The globals kci_raise(msg) and
+// kci_yaml_dump(data) are KernelCI's. A dict or list that is printed is a Python
+// literal, its keys sorted.
+//
+// The filter quote makes one word of a POSIX shell out of a value. Every value
+// in a shell template goes through it; one that is missing, that is no scalar
+// or that holds a NUL byte ends the rendering.
+//
+// # Bounds
+//
+// A definition has at most 1 MiB, a template too, and rendering takes at most
+// ten seconds, five thousand frames of stack and a hundred reads of templates;
+// range() has at most 100,000 items. What goes beyond is an Invalid error.
+//
+// # Decisions
+//
+// Each Render parses its templates anew. A cache would save about a
+// millisecond a job; the price of it is state, and gonja's guards (deadline,
+// depth) belong to one rendering.
+//
+// The guards are nodes put into the body of each loop, macro and block, because
+// gonja has no hook and cannot be interrupted. A single expression cannot be
+// stopped: one that takes too much time is left to itself after the deadline,
+// one that takes too much memory is the template's author's fault. Templates
+// come from whoever may run code on the jobs' machines; parameters and nodes
+// come from anybody and are values only, never template text.
+package jobdef
