@@ -1,0 +1,169 @@
+package api
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/google/uuid"
+
+	"github.com/kernelflow/kernelflow/shared/auth"
+	"github.com/kernelflow/kernelflow/shared/bus"
+	"github.com/kernelflow/kernelflow/shared/errs"
+	"github.com/kernelflow/kernelflow/shared/node"
+	"github.com/kernelflow/kernelflow/shared/storage"
+	"github.com/kernelflow/kernelflow/shared/store"
+)
+
+// Store is what the API needs of the store.
+type Store interface {
+	store.Reader
+	store.Writer
+	store.Events
+	store.Subscriptions
+	store.Users
+	store.DeadLetters
+	Ping(ctx context.Context) error
+}
+
+// Watch tells when the log may have grown.
+type Watch interface {
+	Wait(ctx context.Context, seen int64) error
+}
+
+// Options are the parts that the API is made of.
+type Options struct {
+	Store     Store
+	Watch     Watch
+	Bus       bus.Bus
+	Storage   storage.Storage
+	Auth      *auth.Auth
+	KeepAlive time.Duration // between two signs of life to a listener; 0: 45 s
+	MaxUpload int64         // bytes of an artifact; 0: 4 GiB
+	Now       func() time.Time
+	Rand      io.Reader
+	Log       *slog.Logger
+}
+
+// Function answers requests.
+type Function struct {
+	store     Store
+	watch     Watch
+	bus       bus.Bus
+	storage   storage.Storage
+	auth      *auth.Auth
+	keepAlive time.Duration
+	maxUpload int64
+	now       func() time.Time
+	rand      io.Reader
+	log       *slog.Logger
+}
+
+// New builds the function; what is missing in the options is Invalid.
+func New(o Options) (http.Handler, error) {
+	if o.Store == nil || o.Watch == nil || o.Bus == nil || o.Storage == nil || o.Auth == nil || o.Now == nil || o.Rand == nil || o.Log == nil {
+		return nil, errs.New(errs.Invalid, "api.New: a part is missing")
+	}
+	f := &Function{
+		store: o.Store, watch: o.Watch, bus: o.Bus, storage: o.Storage, auth: o.Auth,
+		keepAlive: o.KeepAlive, maxUpload: o.MaxUpload, now: o.Now, rand: o.Rand, log: o.Log,
+	}
+	if f.keepAlive <= 0 {
+		f.keepAlive = 45 * time.Second
+	}
+	if f.maxUpload <= 0 {
+		f.maxUpload = 4 << 30
+	}
+	return f.routes(), nil
+}
+
+func (f *Function) routes() http.Handler {
+	versioned := http.NewServeMux()
+	config := huma.DefaultConfig("Kernelflow: the KernelCI API", "0")
+	config.CreateHooks = nil // no $schema in what we send: clients of KernelCI do not expect it
+	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", BearerFormat: "JWT"}}
+	api := humago.New(versioned, config)
+	f.userRoutes(api)
+	f.nodeRoutes(api)
+	f.eventRoutes(api)
+	f.queueRoutes(api)
+	f.deadLetterRoutes(api)
+
+	mux := http.NewServeMux()
+	f.storageRoutes(mux)
+	measured := f.healthRoutes(mux)
+	mux.Handle("/", withVersion(versioned))
+	return measured(mux)
+}
+
+var otherVersion = regexp.MustCompile(`^/(v[0-9.]+)(/|$)`)
+
+// withVersion takes the version off the path: /latest/x and /v0/x are x.
+func withVersion(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, prefix := range []string{"/latest", "/v0"} {
+			if rest, ok := strings.CutPrefix(r.URL.Path, prefix); ok && (rest == "" || rest[0] == '/') {
+				http.StripPrefix(prefix, next).ServeHTTP(w, rooted(r, prefix))
+				return
+			}
+		}
+		if m := otherVersion.FindStringSubmatch(r.URL.Path); m != nil {
+			http.Error(w, "Unsupported API version: "+m[1], http.StatusBadRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// rooted makes "/latest" mean "/latest/".
+func rooted(r *http.Request, prefix string) *http.Request {
+	if r.URL.Path != prefix {
+		return r
+	}
+	r = r.Clone(r.Context())
+	r.URL.Path, r.URL.RawPath = prefix+"/", ""
+	return r
+}
+
+// register adds one route.
+func register[I, O any](api huma.API, method, path, summary string, handler func(context.Context, *I) (*O, error), options ...func(*huma.Operation)) {
+	op := huma.Operation{
+		OperationID: operationID(method, path), Method: method, Path: path, Summary: summary,
+		DefaultStatus: http.StatusOK, MaxBodyBytes: 4 << 20,
+	}
+	// A handler that takes the raw body checks it by itself.
+	_, op.SkipValidateBody = reflect.TypeFor[I]().FieldByName("RawBody")
+	for _, option := range options {
+		option(&op)
+	}
+	huma.Register(api, op, handler)
+}
+
+var notWord = regexp.MustCompile(`[^a-z0-9]+`)
+
+func operationID(method, path string) string {
+	return strings.Trim(notWord.ReplaceAllString(strings.ToLower(method+"-"+path), "-"), "-")
+}
+
+// needsToken marks a route in the description.
+func needsToken(op *huma.Operation) { op.Security = []map[string][]string{{"token": {}}} }
+
+func (f *Function) newID() (node.ID, error) {
+	var random [8]byte
+	if _, err := io.ReadFull(f.rand, random[:]); err != nil {
+		return "", errs.Wrap(errs.Temporary, err)
+	}
+	return node.NewID(f.now(), random), nil
+}
+
+func (f *Function) newUUID() (string, error) {
+	id, err := uuid.NewRandomFromReader(f.rand)
+	return id.String(), errs.Wrap(errs.Temporary, err)
+}

@@ -1,0 +1,358 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/kernelflow/kernelflow/shared/errs"
+	"github.com/kernelflow/kernelflow/shared/node"
+	"github.com/kernelflow/kernelflow/shared/store"
+	"github.com/kernelflow/kernelflow/shared/user"
+)
+
+type bodyInput struct {
+	WithToken
+	RawBody []byte `contentType:"application/json"`
+}
+
+type changeInput struct {
+	WithToken
+	ID      string `path:"id" doc:"24 hex digits"`
+	NoEvent bool   `query:"noevent" default:"false" doc:"tell nobody"`
+	RawBody []byte `contentType:"application/json"`
+}
+
+func (in *changeInput) options() []store.Option {
+	if in.NoEvent {
+		return []store.Option{store.Silent}
+	}
+	return nil
+}
+
+func (f *Function) postNode(ctx context.Context, in *bodyInput) (*nodeOutput, error) {
+	u, err := f.actor(ctx, in.WithToken)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	n, err := f.decodeNode(in.RawBody)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	n, err = f.create(ctx, u, n)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	return &nodeOutput{Body: &n}, nil
+}
+
+func (f *Function) create(ctx context.Context, u user.User, n node.Node) (node.Node, error) {
+	var parent node.Node
+	var err error
+	if n.Parent != "" {
+		parent, err = f.store.Get(ctx, n.Parent)
+		if errors.Is(err, errs.NotFound) {
+			return n, errs.New(errs.NotFound, "Parent not found with id: %s", n.Parent)
+		}
+		if err != nil {
+			return n, err
+		}
+		if n.TreeID == "" {
+			n.TreeID = parent.TreeID
+		}
+	}
+	if !u.MayCreate(parent) {
+		return n, errUnauthorized
+	}
+	for _, group := range n.UserGroups {
+		if !u.Superuser && !slices.Contains(u.GroupNames(), group) {
+			return n, errs.New(errs.Invalid, "User group does not exist: %.80s", group)
+		}
+	}
+	n.Owner = u.Username
+	if u.IsJob() {
+		n.Owner = parent.Owner
+	}
+	if n.ID, err = f.newID(); err != nil {
+		return n, err
+	}
+	return f.store.Create(ctx, n)
+}
+
+// update changes a node on behalf of whoever asks, who must have the right to.
+func (f *Function) update(ctx context.Context, in *changeInput, change func(u user.User, n *node.Node) error) (*nodeOutput, error) {
+	u, err := f.actor(ctx, in.WithToken)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	id, err := node.ParseID(in.ID)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	n, err := f.store.Update(ctx, id, func(n *node.Node) error {
+		if err := mayReport(u, *n); err != nil {
+			return err
+		}
+		from := n.State
+		if err := change(u, n); err != nil {
+			return err
+		}
+		return node.CheckTransition(from, n.State)
+	}, in.options()...)
+	if errors.Is(err, errs.NotFound) {
+		err = errs.New(errs.NotFound, "Node not found with id: %s", id)
+	}
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	return &nodeOutput{Body: &n}, nil
+}
+
+// mayReport says whether u may change n now: a job may until it has ended.
+func mayReport(u user.User, n node.Node) error {
+	if !u.MayEdit(n) {
+		return errUnauthorized
+	}
+	if u.IsJob() && n.State != node.Running {
+		return errs.New(errs.Conflict, "node %s is %s: its job has ended already", n.ID, n.State)
+	}
+	return nil
+}
+
+func (f *Function) putNode(ctx context.Context, in *changeInput) (*nodeOutput, error) {
+	n, err := f.decodeNode(in.RawBody)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	return f.update(ctx, in, func(u user.User, old *node.Node) error {
+		replace(old, n, u)
+		return nil
+	})
+}
+
+// immutable are the keys of a node's data that a job's token cannot change:
+// they say what the job is for, and who may edit the node.
+var immutable = []string{"kernel_revision", "runtime", "platform", "job_id", "regression"}
+
+// replace puts n in the place of old, but for what never changes.
+func replace(old *node.Node, n node.Node, u user.User) {
+	n = n.Clone()
+	n.ID, n.Created = old.ID, old.Created
+	n.Owner, n.Submitter, n.UserGroups = old.Owner, old.Submitter, old.UserGroups
+	n.KCIDBProcessed = n.KCIDBProcessed && !old.KCIDBProcessed
+	if u.IsJob() {
+		n.Kind, n.Name, n.Path, n.Group, n.Parent = old.Kind, old.Name, old.Path, old.Group, old.Parent
+		n.TreeID, n.RetryCounter, n.Timeout = old.TreeID, old.RetryCounter, old.Timeout
+		n.JobFilter, n.PlatformFilter = old.JobFilter, old.PlatformFilter
+		for _, key := range immutable {
+			if v, ok := old.Data[key]; ok {
+				n.Set(key, v)
+			} else {
+				delete(n.Data, key)
+			}
+		}
+	}
+	*old = n
+}
+
+// patch is the body of a PATCH: what is absent stays.
+type patch struct {
+	State          *node.State        `json:"state"`
+	Result         json.RawMessage    `json:"result"`
+	Artifacts      *map[string]string `json:"artifacts"`
+	Data           *map[string]any    `json:"data"`
+	Debug          *map[string]any    `json:"debug"`
+	JobFilter      json.RawMessage    `json:"jobfilter"`
+	PlatformFilter *[]string          `json:"platform_filter"`
+	Timeout        *string            `json:"timeout"`
+	Holdoff        json.RawMessage    `json:"holdoff"`
+	KCIDBProcessed *bool              `json:"processed_by_kcidb_bridge"`
+}
+
+func (f *Function) patchNode(ctx context.Context, in *changeInput) (*nodeOutput, error) {
+	var p patch
+	if err := decode(in.RawBody, &p); err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	if p.empty() {
+		return nil, plain(http.StatusBadRequest, "No fields to update")
+	}
+	return f.update(ctx, in, func(u user.User, n *node.Node) error {
+		before := n.Clone()
+		if err := p.apply(n); err != nil {
+			return err
+		}
+		if u.IsJob() {
+			patched := n.Clone()
+			*n = before
+			replace(n, patched, u)
+		}
+		return checkNode(*n)
+	})
+}
+
+func (p *patch) empty() bool {
+	return p.State == nil && p.Result == nil && p.Artifacts == nil && p.Data == nil && p.Debug == nil && p.JobFilter == nil &&
+		p.PlatformFilter == nil && p.Timeout == nil && p.Holdoff == nil && p.KCIDBProcessed == nil
+}
+
+func (p *patch) apply(n *node.Node) error {
+	set(&n.State, p.State)
+	set(&n.Artifacts, p.Artifacts)
+	set(&n.Data, p.Data)
+	set(&n.Debug, p.Debug)
+	set(&n.PlatformFilter, p.PlatformFilter)
+	set(&n.KCIDBProcessed, p.KCIDBProcessed)
+	if p.Timeout != nil {
+		if err := setTime("timeout", &n.Timeout, *p.Timeout); err != nil {
+			return err
+		}
+	}
+	for _, field := range []struct {
+		name string
+		raw  json.RawMessage
+		put  func(json.RawMessage) error
+	}{
+		{"result", p.Result, func(b json.RawMessage) error { n.Result = ""; return json.Unmarshal(b, &n.Result) }},
+		{"jobfilter", p.JobFilter, func(b json.RawMessage) error { n.JobFilter = nil; return json.Unmarshal(b, &n.JobFilter) }},
+		{"holdoff", p.Holdoff, func(b json.RawMessage) error { return putTime(b, &n.Holdoff) }},
+	} {
+		if field.raw == nil {
+			continue
+		}
+		if err := field.put(field.raw); err != nil {
+			return invalidBody(errs.New(errs.Invalid, "%s: %s", field.name, err))
+		}
+	}
+	return nil
+}
+
+func set[T any](to *T, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
+func setTime(field string, to *time.Time, text string) error {
+	parsed, err := node.ParseTime(text)
+	if err != nil {
+		return invalidBody(errs.New(errs.Invalid, "%s: %s", field, err))
+	}
+	*to = parsed
+	return nil
+}
+
+// putTime reads a time or null.
+func putTime(b json.RawMessage, to *time.Time) error {
+	if isNull(b) {
+		*to = time.Time{}
+		return nil
+	}
+	var text string
+	if err := json.Unmarshal(b, &text); err != nil {
+		return err
+	}
+	parsed, err := node.ParseTime(text)
+	*to = parsed
+	return err
+}
+
+type listOfNodes struct{ Body []node.Node }
+
+// putNodes takes a hierarchy. The same body sent again is the same request.
+func (f *Function) putNodes(ctx context.Context, in *changeInput) (*listOfNodes, error) {
+	u, err := f.actor(ctx, in.WithToken)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	id, err := node.ParseID(in.ID)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	var h node.Hierarchy
+	if err := decode(in.RawBody, &h); err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	h.Node.SetDefaults(f.now())
+	if err := checkNode(h.Node); err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	if err := f.mayTouch(ctx, u, id); err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	sum := sha256.Sum256(in.RawBody)
+	request := hex.EncodeToString(sum[:16])
+	nodes, err := f.store.PutHierarchy(ctx, id, request, func(root *node.Node) ([]node.Node, error) {
+		if err := mayReport(u, *root); err != nil {
+			return nil, err
+		}
+		if err := node.CheckTransition(root.State, h.Node.State); err != nil {
+			return nil, err
+		}
+		replace(root, h.Node, u)
+		root.Updated = node.Time(f.now())
+		return h.Descendants(*root, request)
+	}, in.options()...)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	return &listOfNodes{Body: nodes}, nil
+}
+
+// mayTouch checks the right before anything is told of the node, also where
+// the request was committed before and is only answered again.
+func (f *Function) mayTouch(ctx context.Context, u user.User, id node.ID) error {
+	n, err := f.store.Get(ctx, id)
+	if errors.Is(err, errs.NotFound) {
+		return errs.New(errs.NotFound, "Node not found with id: %s", id)
+	}
+	if err == nil && !u.MayEdit(n) {
+		return errUnauthorized
+	}
+	return err
+}
+
+type nodesetInput struct {
+	WithToken
+	Body struct {
+		Nodes []string `json:"nodes" maxItems:"1000"`
+		Field string   `json:"field"`
+		Value string   `json:"value"`
+	}
+}
+
+func (f *Function) putNodeset(ctx context.Context, in *nodesetInput) (*countOutput, error) {
+	u, err := f.actor(ctx, in.WithToken)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	if in.Body.Field != "processed_by_kcidb_bridge" {
+		return nil, plain(http.StatusBadRequest, "Field not allowed")
+	}
+	if in.Body.Value != "true" && in.Body.Value != "false" {
+		return nil, plain(http.StatusBadRequest, "value: must be true or false")
+	}
+	out := &countOutput{}
+	for _, text := range in.Body.Nodes {
+		id, err := node.ParseID(text)
+		if err == nil {
+			err = f.mayTouch(ctx, u, id)
+		}
+		if err == nil {
+			_, err = f.store.Update(ctx, id, func(n *node.Node) error {
+				n.KCIDBProcessed = in.Body.Value == "true"
+				return nil
+			}, store.Silent)
+		}
+		if err != nil {
+			return nil, f.fail(ctx, err)
+		}
+		out.Body++
+	}
+	return out, nil
+}

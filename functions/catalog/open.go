@@ -1,0 +1,98 @@
+package catalog
+
+import (
+	"cmp"
+	"crypto/rand"
+	"os"
+
+	"github.com/kernelflow/kernelflow/functions/api"
+	"github.com/kernelflow/kernelflow/functions/regression"
+	"github.com/kernelflow/kernelflow/functions/relay"
+	"github.com/kernelflow/kernelflow/functions/report"
+	"github.com/kernelflow/kernelflow/functions/scheduler"
+	"github.com/kernelflow/kernelflow/functions/tarball"
+	"github.com/kernelflow/kernelflow/functions/timeout"
+	"github.com/kernelflow/kernelflow/functions/trigger"
+	"github.com/kernelflow/kernelflow/shared/app"
+)
+
+func openAPI(a *app.App) (Handler, error) {
+	h, err := api.New(api.Options{
+		Store: a.Store, Watch: a.Watch, Bus: a.Bus, Storage: a.Storage, Auth: a.Auth,
+		MaxUpload: a.Config.MaxUpload, Now: a.Now, Rand: a.Rand, Log: a.Log,
+	})
+	return Handler{HTTP: h}, err
+}
+
+func openTrigger(a *app.App) (Handler, error) {
+	f, err := trigger.New(trigger.Options{
+		Config: a.Pipeline, Store: a.Store, Git: a.Git, HTTP: a.Outbound(), Owner: a.Config.AdminName,
+		Timeout: a.Config.CheckoutTimeout, Force: a.Config.Force, Now: a.Now, Log: a.Log,
+	})
+	if err != nil {
+		return Handler{}, err
+	}
+	return Handler{Tick: f.Tick}, nil
+}
+
+func openTarball(a *app.App) (Handler, error) {
+	f, err := tarball.New(tarball.Options{
+		Store: a.Store, Storage: a.Storage, Git: a.Git, Holdoff: a.Divided(a.Config.Holdoff), Attempts: a.Config.TarballAttempts,
+		Now: a.Now, Log: a.Log,
+	})
+	if err != nil {
+		return Handler{}, err
+	}
+	return Handler{Event: f.Handle}, nil
+}
+
+func openScheduler(a *app.App) (Handler, error) {
+	f, err := scheduler.New(scheduler.Options{
+		Config: a.Pipeline, Store: a.Store, Storage: a.Storage, Renderer: a.Templates, Runtimes: a.Runtimes, Token: a.Auth.JobToken,
+		APIURL: a.APIURL(), StorageURL: a.StorageURL(), InstanceID: a.Config.InstanceID, Holdoff: a.Divided(a.Config.Holdoff),
+		Owner: a.Config.AdminName, Now: a.Now, Log: a.Log,
+	})
+	if err != nil {
+		return Handler{}, err
+	}
+	return Handler{Event: f.Handle}, nil
+}
+
+func openTimeout(a *app.App) (Handler, error) {
+	f, err := timeout.New(timeout.Options{Store: a.Store, Now: a.Now, Log: a.Log})
+	if err != nil {
+		return Handler{}, err
+	}
+	return Handler{Tick: f.Tick}, nil
+}
+
+func openRegression(a *app.App) (Handler, error) {
+	f, err := regression.New(regression.Options{Store: a.Store, Log: a.Log})
+	if err != nil {
+		return Handler{}, err
+	}
+	return Handler{Event: f.Handle}, nil
+}
+
+func openReport(a *app.App) (Handler, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return Handler{}, err
+	}
+	f, err := report.New(report.Options{
+		Store: a.Store, Sender: a.Mail, From: a.Config.MailFrom, To: a.Config.MailTo, Prefix: a.Config.MailPrefix,
+		URL: a.APIURL(), Holder: cmp.Or(host, "host") + "/" + rand.Text(), Log: a.Log,
+	})
+	if err != nil {
+		return Handler{}, err
+	}
+	return Handler{Event: f.Handle}, nil
+}
+
+func openRelay(a *app.App) (Handler, error) {
+	f, err := relay.New(relay.Options{Store: a.Store, Flush: a.Store.Flush, Retention: a.Config.Retention, Now: a.Now, Log: a.Log})
+	if err != nil {
+		return Handler{}, err
+	}
+	return Handler{Tick: f.Tick}, nil
+}

@@ -1,0 +1,47 @@
+// Package scheduler creates and submits the jobs that the configuration asks
+// for when a node changes. shared/schedule decides which; this package reads
+// the node, writes the jobs' nodes and hands the jobs to their runtimes.
+//
+// # Why an event may come twice, at once, or after a crash
+//
+// A job's node has an id derived from its parent, name, runtime, platform and
+// attempt, and the store refuses a second one. Whoever is refused takes the
+// node that is there and finishes what is missing: a node that is running and
+// has no data.job_id is rendered, stored and submitted again, which the runtime
+// promises to do once for each node. So the node is the record of the intent,
+// written before the submission that cannot be undone, and the job id is the
+// record that it was done.
+//
+// All nodes of an event are created before any job is submitted: whoever counts
+// what is still running below a checkout sees all of it.
+//
+// A job that cannot be started ends alone, done and incomplete, with an error
+// code: invalid_job_params when its parameters make no sense, job_generation_error
+// when its template cannot be rendered, submit_error when the runtime refuses it.
+// What may pass by another try is returned, so that the event comes again.
+//
+// # The job's node
+//
+// It has the artifacts of its parent but the log and the job definition. A
+// kbuild has arch, compiler, defconfig and fragments from the job's parameters;
+// anything else has what its parent knows of its kernel. Words in braces in these
+// parameters stand for parameters of the platform and of the job, and {krev} for
+// the kernel's version. params.timeout (seconds, or text such as 1h30m) bounds the
+// job, else six hours do; it does not go beyond the timeout of a parent that is
+// still at work.
+//
+// # Decisions
+//
+// The filters of a retry request choose what is tried again and are not passed
+// on: the new node has its parent's, or no test would run on a kernel that was
+// built again.
+//
+// A retry request counts only from the pipeline's own user. Anybody with a
+// token may publish on a channel, and each attempt number is another job.
+//
+// The least time between two runs is looked up, not locked: two checkouts of
+// one branch at one instant may both run a job. A lock would be one more write
+// for each job to guard against what the trigger does not do. Another attempt is
+// exempt, and so are jobs below the same parent: a repeated event must not find
+// its own job in the way.
+package scheduler

@@ -1,0 +1,236 @@
+package scheduler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kernelflow/kernelflow/shared/errs"
+	"github.com/kernelflow/kernelflow/shared/event"
+	"github.com/kernelflow/kernelflow/shared/jobdef"
+	"github.com/kernelflow/kernelflow/shared/node"
+	"github.com/kernelflow/kernelflow/shared/pipeline"
+	"github.com/kernelflow/kernelflow/shared/runtime"
+	"github.com/kernelflow/kernelflow/shared/schedule"
+	"github.com/kernelflow/kernelflow/shared/store"
+)
+
+// Store is what the function needs of the node store.
+type Store interface {
+	Get(ctx context.Context, id node.ID) (node.Node, error)
+	Find(ctx context.Context, q node.Query) ([]node.Node, error)
+	Create(ctx context.Context, n node.Node, opts ...store.Option) (node.Node, error)
+	Update(ctx context.Context, id node.ID, change func(*node.Node) error, opts ...store.Option) (node.Node, error)
+}
+
+// Storage keeps the job definitions.
+type Storage interface {
+	Upload(ctx context.Context, path, contentType string, r io.Reader) (url string, err error)
+}
+
+// Renderer makes job definitions.
+type Renderer interface {
+	Render(p jobdef.Params) (string, error)
+}
+
+// Options are the parts of the function.
+type Options struct {
+	Config   *pipeline.Config
+	Store    Store
+	Storage  Storage
+	Renderer Renderer
+	// Runtimes holds the drivers by the name of the runtime. A runtime that is
+	// not among them gets no job.
+	Runtimes map[string]runtime.Runtime
+	// Token makes a token that edits one node and is good for a while.
+	Token      func(id node.ID, life time.Duration) (string, error)
+	APIURL     string
+	StorageURL string
+	InstanceID string
+	Holdoff    time.Duration // how long a node that ends available stays so
+	Owner      string        // the user who owns the pipeline's nodes
+	Now        func() time.Time
+	Log        *slog.Logger
+}
+
+// Function handles events.
+type Function struct {
+	Options
+	schedule *schedule.Schedule
+}
+
+// New checks the parts and indexes the configuration.
+func New(o Options) (*Function, error) {
+	switch {
+	case o.Config == nil, o.Store == nil, o.Storage == nil, o.Renderer == nil:
+		return nil, errors.New("scheduler: no configuration, store, storage or renderer")
+	case o.Token == nil, o.Now == nil, o.Log == nil:
+		return nil, errors.New("scheduler: no token maker, clock or log")
+	case o.Owner == "":
+		return nil, errors.New("scheduler: no owner")
+	}
+	driven := func(r *pipeline.Runtime) bool { return o.Runtimes[r.Name] != nil }
+	return &Function{Options: o, schedule: schedule.New(o.Config, driven)}, nil
+}
+
+// How many jobs are worked on at once. Creations share a commit of the store;
+// submissions load other people's machines.
+const (
+	creators   = 32
+	submitters = 8
+)
+
+// Handle creates and submits every job that the event starts. Its error is what
+// is worth another try; each job that was done by then stays done.
+func (f *Function) Handle(ctx context.Context, e event.Event) error {
+	if err := f.run(ctx, e); err != nil {
+		return err
+	}
+	return f.mark(ctx, e)
+}
+
+// mark takes down in the node that all jobs of this event are created, so that
+// the timeout function knows that nothing more is to come.
+func (f *Function) mark(ctx context.Context, e event.Event) error {
+	p, err := e.Node()
+	if err != nil || e.Channel != event.ChannelNode || !slices.Contains(node.SchedulableKinds, p.Kind) {
+		return err
+	}
+	entered := p.PreviousState == nil || *p.PreviousState != p.State
+	if !entered || p.State != node.Available && p.State != node.Done {
+		return nil
+	}
+	_, err = f.Store.Update(ctx, p.ID, func(n *node.Node) error {
+		if n.Scheduled(p.State) {
+			return errMarked
+		}
+		n.SetScheduled(p.State)
+		return nil
+	}, store.Silent)
+	if errors.Is(err, errMarked) || errors.Is(err, errs.NotFound) {
+		return nil
+	}
+	return err
+}
+
+var errMarked = errors.New("marked already")
+
+func (f *Function) run(ctx context.Context, e event.Event) error {
+	sub, err := f.subject(ctx, e)
+	if err != nil || sub == nil {
+		return err
+	}
+	var jobs []*job
+	for _, d := range f.schedule.Decide(*sub) {
+		if !d.Run {
+			f.Log.DebugContext(ctx, "job not run", "event", e.ID, "node", sub.Node.ID, "job", d.Entry.Job, "reason", d.Reason)
+			continue
+		}
+		jobs = append(jobs, &job{Decision: d, sub: sub})
+	}
+	created := f.each(ctx, jobs, creators, f.create)
+	submitted := f.each(ctx, jobs, submitters, f.submit)
+	if err := errors.Join(created, submitted); err != nil {
+		return fmt.Errorf("scheduler.Handle(%s of %s): %w", e.ID, sub.Node.ID, err)
+	}
+	return nil
+}
+
+// job is one job of one event on its way.
+type job struct {
+	schedule.Decision
+	sub  *schedule.Subject
+	node *node.Node // as stored; nil when there is nothing to submit
+}
+
+// each calls do for the jobs, some at once, and joins the errors that are worth
+// another try. The others are logged: they are that job's alone.
+func (f *Function) each(ctx context.Context, jobs []*job, limit int, do func(context.Context, *job) error) error {
+	failures := make([]error, len(jobs))
+	var group errgroup.Group
+	group.SetLimit(limit)
+	for i, j := range jobs {
+		group.Go(func() error {
+			err := do(ctx, j)
+			if err == nil {
+				return nil
+			}
+			err = fmt.Errorf("job %s on %s, %s: %w", j.Job.Name, j.Runtime.Name, j.Platform.Name, err)
+			if errs.Retry(err) {
+				failures[i] = err
+			} else {
+				f.Log.ErrorContext(ctx, "job given up", "node", j.sub.Node.ID, "error", err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return errors.Join(failures...)
+}
+
+// maxDepth bounds the way up to the root.
+const maxDepth = 32
+
+// subject reads what a decision needs; nil when the event starts nothing.
+func (f *Function) subject(ctx context.Context, e event.Event) (*schedule.Subject, error) {
+	sub, err := f.request(ctx, e)
+	if err != nil || sub == nil || !f.schedule.Fires(sub.Event) {
+		return nil, err
+	}
+	sub.Node, err = f.Store.Get(ctx, sub.Event.ID)
+	if errors.Is(err, errs.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("scheduler.Handle(%s): %w", e.ID, err)
+	}
+	for at := sub.Node; at.Parent != "" && len(sub.Ancestors) < maxDepth; {
+		at, err = f.Store.Get(ctx, at.Parent)
+		if errors.Is(err, errs.NotFound) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("scheduler.Handle(%s): %w", e.ID, err)
+		}
+		sub.Ancestors = append(sub.Ancestors, at)
+	}
+	return sub, nil
+}
+
+// request reads the event; nil when it is none for this function.
+func (f *Function) request(ctx context.Context, e event.Event) (*schedule.Subject, error) {
+	if e.Channel != event.ChannelNode && e.Channel != event.ChannelRetry {
+		return nil, nil
+	}
+	if e.Channel == event.ChannelRetry && e.Owner != f.Owner {
+		f.Log.WarnContext(ctx, "retry request of another user ignored", "event", e.ID, "user", e.Owner)
+		return nil, nil
+	}
+	ev, err := e.Node()
+	if err != nil {
+		return nil, fmt.Errorf("scheduler.Handle: %w", err)
+	}
+	sub := &schedule.Subject{Event: ev}
+	if e.Channel == event.ChannelNode {
+		return sub, nil
+	}
+	var filter struct {
+		Platforms []string `json:"platform_filter"`
+	}
+	if err := json.Unmarshal(e.Data, &filter); err != nil {
+		return nil, fmt.Errorf("scheduler.Handle(%s): %w", e.ID, errs.Wrap(errs.Invalid, err))
+	}
+	// A request has no "before": what it asks for is to match again.
+	sub.Event.PreviousState, sub.Event.PreviousResult = nil, nil
+	sub.Retry, sub.JobFilter, sub.PlatformFilter = max(0, ev.RetryCounter), ev.JobFilter, filter.Platforms
+	return sub, nil
+}

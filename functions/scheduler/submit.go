@@ -1,0 +1,148 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/kernelflow/kernelflow/shared/errs"
+	"github.com/kernelflow/kernelflow/shared/jobdef"
+	"github.com/kernelflow/kernelflow/shared/node"
+	"github.com/kernelflow/kernelflow/shared/runtime"
+)
+
+// artifact is the name of a job's definition among its artifacts.
+const artifact = "job_definition"
+
+// grace is how long a job's token outlives its node's timeout: uploads under
+// way end well.
+const grace = 10 * time.Minute
+
+// errSettled ends an update that has nothing to change.
+var errSettled = errors.New("nothing to change")
+
+// submit renders the job, stores its definition, hands it to its runtime and
+// records that, unless all of this was done before.
+func (f *Function) submit(ctx context.Context, j *job) error {
+	if j.node == nil || j.node.State != node.Running || j.node.Text("job_id") != "" {
+		return nil
+	}
+	n := *j.node
+	left := n.Timeout.Sub(f.Now())
+	if left <= 0 {
+		f.Log.InfoContext(ctx, "job not submitted", "node", n.ID, "job", n.Name, "reason", "its timeout has lapsed")
+		return nil
+	}
+	definition, err := f.Renderer.Render(jobdef.Params{
+		Config: f.Config, Job: j.Job, Platform: j.Platform, Runtime: j.Runtime, Node: n,
+		APIURL: f.APIURL, StorageURL: f.StorageURL, InstanceID: f.InstanceID,
+	})
+	if err != nil {
+		return f.fail(ctx, n.ID, node.ErrCodeJobGeneration, "", err)
+	}
+	url, err := f.Storage.Upload(ctx, string(n.ID)+"/"+fileName(j.Runtime.LabType), "text/plain; charset=utf-8", strings.NewReader(definition))
+	if err != nil {
+		return f.fail(ctx, n.ID, node.ErrCodeSubmit, "", err)
+	}
+	token, err := f.Token(n.ID, left+grace)
+	if err != nil {
+		return f.fail(ctx, n.ID, node.ErrCodeSubmit, url, err)
+	}
+	id, err := f.Runtimes[j.Runtime.Name].Submit(ctx, runtime.Job{
+		Node: n, Definition: definition, Token: token, Limit: limitWithin(left), Holdoff: f.Holdoff,
+	})
+	if err != nil {
+		return f.fail(ctx, n.ID, node.ErrCodeSubmit, url, without(token, err))
+	}
+	f.Log.InfoContext(ctx, "job submitted", "node", n.ID, "job", n.Name, "runtime", j.Runtime.Name, "platform", j.Platform.Name, "job_id", id)
+	return f.record(ctx, n.ID, id, url)
+}
+
+// fileName is what a definition is called in storage.
+func fileName(labType string) string {
+	switch labType {
+	case "shell", "docker", "ssh":
+		return "job.sh"
+	case "lava", "kubernetes":
+		return "job.yaml"
+	case "pull_labs":
+		return "job.json"
+	}
+	return "job.txt"
+}
+
+// limitWithin leaves a job some time to report before its node's timeout.
+func limitWithin(left time.Duration) time.Duration {
+	return left - min(time.Minute, left/10)
+}
+
+// record writes down that the job is with its runtime. The job may have
+// reported already: its state and what it wrote stay as they are.
+func (f *Function) record(ctx context.Context, id node.ID, jobID, url string) error {
+	return f.update(ctx, id, func(n *node.Node) error {
+		settled := true
+		if n.Text("job_id") == "" && jobID != "" {
+			n.Set("job_id", jobID)
+			settled = false
+		}
+		if define(n, url) {
+			settled = false
+		}
+		if settled {
+			return errSettled
+		}
+		return nil
+	})
+}
+
+// define adds the job definition to the artifacts; false when it is there.
+func define(n *node.Node, url string) bool {
+	if url == "" || n.Artifacts[artifact] != "" {
+		return false
+	}
+	if n.Artifacts == nil {
+		n.Artifacts = map[string]string{}
+	}
+	n.Artifacts[artifact] = url
+	return true
+}
+
+// fail ends the job's node for a reason that will not pass, or returns one that
+// may.
+func (f *Function) fail(ctx context.Context, id node.ID, code, url string, cause error) error {
+	if errs.Retry(cause) {
+		return fmt.Errorf("node %s: %w", id, cause)
+	}
+	f.Log.WarnContext(ctx, "job cannot run", "node", id, "error_code", code, "error", cause)
+	return f.update(ctx, id, func(n *node.Node) error {
+		if n.State != node.Running || n.Text("job_id") != "" {
+			return errSettled
+		}
+		define(n, url)
+		n.SetError(node.Incomplete, code, bounded(cause.Error()))
+		return nil
+	})
+}
+
+// update changes a node that somebody may have removed or settled.
+func (f *Function) update(ctx context.Context, id node.ID, change func(*node.Node) error) error {
+	_, err := f.Store.Update(ctx, id, change)
+	if errors.Is(err, errSettled) || errors.Is(err, errs.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// without keeps a token out of an error that quotes it.
+func without(token string, err error) error {
+	if token == "" || !strings.Contains(err.Error(), token) {
+		return err
+	}
+	text := strings.ReplaceAll(err.Error(), token, "[token]")
+	if kind := errs.KindOf(err); kind != nil {
+		return errs.New(kind, "%s", text)
+	}
+	return errors.New(text)
+}

@@ -1,0 +1,94 @@
+// Command cloudrun serves Kernelflow's functions through
+// functions-framework-go, as Cloud Run and any other Knative-like host expect:
+// FUNCTION_TARGET names the one function that this service is, PORT is where it
+// listens. Without FUNCTION_TARGET every function is served under its name.
+//
+// It holds no pipeline logic: the functions come from functions/catalog, their
+// parts from shared/app, which reads them from the environment.
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
+	"github.com/GoogleCloudPlatform/functions-framework-go/functions"
+
+	"github.com/kernelflow/kernelflow/functions/catalog"
+	"github.com/kernelflow/kernelflow/shared/app"
+	"github.com/kernelflow/kernelflow/shared/errs"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := realMain(ctx); err != nil {
+		slog.Error("kernelflow", "error", err)
+		os.Exit(1)
+	}
+}
+
+func realMain(ctx context.Context) error {
+	config, err := app.FromEnvironment()
+	if err != nil {
+		return err
+	}
+	targets, err := targets(os.Getenv("FUNCTION_TARGET"))
+	if err != nil {
+		return err
+	}
+	a, err := app.Open(ctx, config, slog.New(slog.NewJSONHandler(os.Stderr, nil)), time.Now, rand.Reader)
+	if err != nil {
+		return err
+	}
+	for _, f := range targets {
+		if err := register(f, a); err != nil {
+			return errors.Join(err, a.Close())
+		}
+	}
+	return errors.Join(serve(ctx), a.Close())
+}
+
+// targets lists the functions that this service is.
+func targets(name string) ([]catalog.Function, error) {
+	if name == "" {
+		return catalog.Functions, nil
+	}
+	f, ok := catalog.Lookup(name)
+	if !ok {
+		return nil, errs.New(errs.Invalid, "FUNCTION_TARGET %q is not in the table of functions", name)
+	}
+	return []catalog.Function{f}, nil
+}
+
+func register(f catalog.Function, a *app.App) error {
+	h, err := f.Open(a)
+	if err != nil {
+		return fmt.Errorf("function %s: %w", f.Name, err)
+	}
+	functions.HTTP(f.Name, f.Handler(h).ServeHTTP)
+	return nil
+}
+
+// serve returns when the framework fails or ctx ends; the host has stopped
+// sending requests by then.
+func serve(ctx context.Context) error {
+	failed := make(chan error, 1)
+	go func() {
+		failed <- funcframework.StartHostPort(os.Getenv("FUNCTION_HOST"), cmp.Or(os.Getenv("PORT"), "8080"))
+	}()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("functions-framework: %w", err)
+	case <-ctx.Done():
+		return nil
+	}
+}

@@ -1,0 +1,119 @@
+package app_test
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kernelflow/kernelflow/shared/app"
+	"github.com/kernelflow/kernelflow/shared/auth"
+	"github.com/kernelflow/kernelflow/shared/errs"
+)
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func config(t *testing.T, data string) app.Config {
+	t.Helper()
+	c, err := app.FromEnvironment()
+	check(t, err)
+	c.Data, c.URL = data, "http://127.0.0.1:8001/"
+	return c
+}
+
+func open(t *testing.T, c app.Config) (*app.App, error) {
+	t.Helper()
+	return app.Open(t.Context(), c, slog.New(slog.DiscardHandler), time.Now, rand.Reader)
+}
+
+func TestARestartAcceptsTheTokensOfTheLastOne(t *testing.T) {
+	data := t.TempDir()
+	first, err := open(t, config(t, data))
+	check(t, err)
+	token, err := first.AdminToken(t.Context())
+	check(t, err)
+	check(t, first.Close())
+	info, err := os.Stat(filepath.Join(data, "secret.key"))
+	check(t, err)
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("the key's mode is %s", info.Mode())
+	}
+	second, err := open(t, config(t, data))
+	check(t, err)
+	defer func() { check(t, second.Close()) }()
+	bearer, err := second.Auth.Verify(token)
+	check(t, err)
+	admin, err := second.Store.UserByName(t.Context(), "admin")
+	check(t, err)
+	if bearer != (auth.Bearer{User: admin.ID}) || !admin.Superuser {
+		t.Errorf("%+v, %+v", bearer, admin)
+	}
+}
+
+func TestAWrongSettingIsNamed(t *testing.T) {
+	for name, change := range map[string]func(*app.Config){
+		"KERNELFLOW_URL":    func(c *app.Config) { c.URL = "localhost" },
+		"KERNELFLOW_DATA":   func(c *app.Config) { c.Data = "" },
+		"HOLDOFF":           func(c *app.Config) { c.Holdoff = -1 },
+		"EVENTS_RETENTION":  func(c *app.Config) { c.Retention = 0 },
+		"TARBALL_ATTEMPTS":  func(c *app.Config) { c.TarballAttempts = 0 },
+		"SHELL_JOBS":        func(c *app.Config) { c.ShellJobs = 0 },
+		"CHECKOUT_TIMEOUT":  func(c *app.Config) { c.CheckoutTimeout = 0 },
+		"SECRET_KEY":        func(c *app.Config) { c.SecretKey = "short" },
+		"not supported":     func(c *app.Config) { c.Storage = "gopher://x" },
+		"no-such-folder":    func(c *app.Config) { c.ConfigDir = "no-such-folder" },
+		"no-such-templates": func(c *app.Config) { c.Templates = "no-such-templates" },
+	} {
+		c := config(t, t.TempDir())
+		change(&c)
+		if _, err := open(t, c); !errors.Is(err, errs.Invalid) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestAMalformedVariableIsNamed(t *testing.T) {
+	t.Setenv("HOLDOFF", "soon")
+	if _, err := app.FromEnvironment(); !errors.Is(err, errs.Invalid) || !strings.Contains(fmt.Sprint(err), "Holdoff") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestEverySettingIsDescribed(t *testing.T) {
+	var text strings.Builder
+	check(t, app.Describe(&text))
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[app.Config]()) {
+		name := f.Tag.Get("env")
+		if name != "-" && (f.Tag.Get("help") == "" || !strings.Contains(text.String(), name)) {
+			t.Errorf("%s is not described", f.Name)
+		}
+	}
+}
+
+func TestAFetchReachesNoPrivateAddressUnlessAllowed(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	for _, allowed := range []bool{false, true} {
+		a := &app.App{Config: app.Config{LocalGit: allowed}}
+		response, err := a.Outbound().Get(server.URL)
+		if err == nil {
+			response.Body.Close()
+		}
+		if allowed != (err == nil) {
+			t.Errorf("allowed %v: %v", allowed, err)
+		}
+	}
+}

@@ -1,0 +1,115 @@
+package app
+
+import (
+	"fmt"
+	"io"
+	"net/url"
+	"reflect"
+	"text/tabwriter"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+
+	"github.com/kernelflow/kernelflow/shared/errs"
+)
+
+// Config is every setting of Kernelflow. Each is an environment variable; the
+// emulator's flags set some of them. Durations are Go's (90s, 10m, 168h).
+type Config struct {
+	Data      string `env:"KERNELFLOW_DATA" envDefault:"data" help:"folder of everything that the embedded parts keep"`
+	ConfigDir string `env:"KERNELFLOW_CONFIG" help:"folder of the KernelCI YAML configuration"`
+	Templates string `env:"KERNELFLOW_TEMPLATES" help:"folders of job templates, colon-separated, looked through before the shipped ones"`
+	URL       string `env:"KERNELFLOW_URL" help:"where jobs and people reach the API; http://ADDR when empty"`
+	Strict    bool   `env:"KERNELFLOW_STRICT" help:"take warnings about the configuration as errors"`
+
+	Mongo         string `env:"MONGO_SERVICE" help:"MongoDB to keep nodes in, mongodb://...; embedded SQLite when empty"`
+	MongoDatabase string `env:"MONGO_DATABASE" envDefault:"kernelci" help:"name of the MongoDB database"`
+	Redis         string `env:"REDIS_HOST" help:"Redis to wake instances by, host or host:port; embedded when empty"`
+	RedisPassword string `env:"REDIS_PASSWORD" help:"password of that Redis"`
+	Storage       string `env:"STORAGE_URL" help:"bucket for artifacts; the folder DATA/storage when empty"`
+	StorageURL    string `env:"STORAGE_BASE_URL" help:"where artifacts can be read by HTTP; URL/storage when empty"`
+
+	SMTPHost     string   `env:"SMTP_HOST" help:"mail server; mails become files in DATA/mail when empty"`
+	SMTPPort     int      `env:"SMTP_PORT" envDefault:"587" help:"port of the mail server"`
+	SMTPUser     string   `env:"SMTP_USER" help:"account on the mail server"`
+	SMTPPassword string   `env:"SMTP_PASSWORD" help:"password of that account"`
+	MailFrom     string   `env:"MAIL_FROM" envDefault:"Kernelflow <kernelflow@localhost>" help:"sender of the reports"`
+	MailTo       []string `env:"MAIL_TO" envDefault:"kernel@localhost" help:"recipients of the reports, comma-separated"`
+	MailPrefix   string   `env:"MAIL_PREFIX" envDefault:"[STAGING]" help:"first word of a report's subject"`
+
+	SecretKey     string        `env:"SECRET_KEY" help:"signs tokens; kept in DATA/secret.key when empty"`
+	UnifiedSecret string        `env:"UNIFIED_SECRET" help:"a second key whose tokens are accepted"`
+	TokenLife     time.Duration `env:"TOKEN_LIFETIME" envDefault:"0s" help:"how long a login lasts; 0s is for ever"`
+	AdminPassword string        `env:"KCI_INITIAL_PASSWORD" help:"password of the first admin; random when empty"`
+	AdminName     string        `env:"KCI_INITIAL_ADMIN_USERNAME" envDefault:"admin" help:"name of the first admin, who owns the pipeline's nodes"`
+	AdminEmail    string        `env:"KCI_INITIAL_ADMIN_EMAIL" envDefault:"admin@localhost" help:"address of the first admin"`
+
+	InstanceID      string        `env:"INSTANCE_ID" envDefault:"kernelflow" help:"name of this instance, for job templates"`
+	CheckoutTimeout time.Duration `env:"CHECKOUT_TIMEOUT" envDefault:"24h" help:"how long a checkout may take in all"`
+	Holdoff         time.Duration `env:"HOLDOFF" envDefault:"10m" help:"how long a checkout or build waits for late jobs before it closes"`
+	TarballAttempts int           `env:"TARBALL_ATTEMPTS" envDefault:"5" help:"how often an unreachable tree is tried before its checkout fails"`
+	LocalGit        bool          `env:"GIT_ALLOW_LOCAL" envDefault:"false" help:"allow trees on this machine (file URLs and paths); the emulator sets it"`
+	ShellJobs       int           `env:"SHELL_JOBS" envDefault:"2" help:"how many jobs the shell runtime runs at once"`
+	ShellEnv        []string      `env:"SHELL_ENV" help:"names of environment variables that shell jobs may see, comma-separated"`
+	Retention       time.Duration `env:"EVENTS_RETENTION" envDefault:"168h" help:"how long events are kept"`
+	MaxUpload       int64         `env:"MAX_UPLOAD" envDefault:"4294967296" help:"largest artifact that may be uploaded, bytes"`
+	LogLevel        string        `env:"LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
+
+	// Supervisor is the command that runs one shell job; the job's folder is
+	// added to it. It belongs to the host, not to the environment.
+	Supervisor []string `env:"-"`
+	// Speed divides holdoffs and the periods of scheduled functions, for
+	// demonstrations. It belongs to the host.
+	Speed int `env:"-"`
+	// Force makes the trigger create a checkout even of a commit that has one.
+	Force bool `env:"-"`
+}
+
+// FromEnvironment reads the settings; what is malformed is an errs.Invalid
+// error that names the variable.
+func FromEnvironment() (Config, error) {
+	c, err := env.ParseAs[Config]()
+	if err != nil {
+		return Config{}, fmt.Errorf("settings: %w", errs.Wrap(errs.Invalid, err))
+	}
+	return c, nil
+}
+
+// check finds what no part would find by itself.
+func (c Config) check() error {
+	u, err := url.Parse(c.URL)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return errs.New(errs.Invalid, "KERNELFLOW_URL %q: must be the http(s) URL under which jobs reach the API", c.URL)
+	case c.Data == "":
+		return errs.New(errs.Invalid, "KERNELFLOW_DATA: must name a folder")
+	case c.CheckoutTimeout <= 0:
+		return errs.New(errs.Invalid, "CHECKOUT_TIMEOUT %s: must be more than nothing", c.CheckoutTimeout)
+	case c.Holdoff < 0:
+		return errs.New(errs.Invalid, "HOLDOFF %s: must not be negative", c.Holdoff)
+	case c.Retention <= 0:
+		return errs.New(errs.Invalid, "EVENTS_RETENTION %s: must be more than nothing", c.Retention)
+	case c.TarballAttempts < 1:
+		return errs.New(errs.Invalid, "TARBALL_ATTEMPTS %d: must be 1 or more", c.TarballAttempts)
+	case c.ShellJobs < 1:
+		return errs.New(errs.Invalid, "SHELL_JOBS %d: must be 1 or more", c.ShellJobs)
+	}
+	return nil
+}
+
+// Describe writes every setting with its default, for -help.
+func Describe(w io.Writer) error {
+	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		name := f.Tag.Get("env")
+		if name == "-" {
+			continue
+		}
+		otherwise := ""
+		if value := f.Tag.Get("envDefault"); value != "" {
+			otherwise = " (" + value + ")"
+		}
+		fmt.Fprintf(table, "  %s\t%s%s\n", name, f.Tag.Get("help"), otherwise)
+	}
+	return table.Flush()
+}
