@@ -1,0 +1,54 @@
+#!/bin/sh
+# Prints the numbers of the design that exist by now, each with its goal beside
+# it. BENCHTIME is how long each is measured (default 2s).
+#
+# The Linux tarball is measured when LINUX_TREE names a git tree of it.
+set -eu
+cd "$(dirname "$0")/.."
+
+time=${BENCHTIME:-2s}
+
+bench() { # title, goal, package, pattern
+	printf '\n== %s\n   goal: %s\n' "$1" "$2"
+	go test -run '^$' -bench "$4" -benchtime "$time" -benchmem "$3" | grep -E '^Benchmark|^--- |^SKIP|skip' || true
+}
+
+bench "API write: POST /node with its event, durable" "20x kernelci-api's requests/s on the same machine" ./functions/api 'PostNode'
+bench "the store under it: node and event, one durable commit shared by writers" "feeds the row above" ./shared/store/sqlite 'Create|PutHierarchy'
+bench "node query on an indexed field, embedded" "p99 <= 5 ms at 1,000,000 nodes" ./shared/store/sqlite 'FindIndexed'
+bench "schedule decision, whole production configuration, one event" "<= 1 ms" ./shared/schedule 'Decide|Fires'
+bench "a checkout's job nodes created" "several hundred in <= 1 s" ./functions/scheduler 'CreateJobNodes|CheckoutOfMainline'
+bench "node update -> function entered, emulator" "p50 <= 3 ms" ./local/emulator 'UpdateToFunction'
+bench "source tarball, from mirror to storage" "<= 0.5x of git archive into pigz, <= 2.2x of git archive alone, <= 64 MB" ./shared/git 'Archive'
+
+printf '\n== process start -> first request answered; memory when idle\n   goal: <= 50 ms; <= 100 MB\n'
+dir=$(mktemp -d)
+go build -o "$dir/local" ./local
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+python3 - "$dir" "$port" <<'PY'
+import subprocess, sys, time, urllib.request
+folder, port = sys.argv[1:]
+def start():
+    began = time.monotonic()
+    process = subprocess.Popen([folder + "/local", "-data", folder + "/data", "-addr", "127.0.0.1:" + port], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while True:
+        try:
+            urllib.request.urlopen("http://127.0.0.1:%s/healthz" % port).read()
+            return process, (time.monotonic() - began) * 1000
+        except OSError:
+            time.sleep(0.001)
+process, first = start()   # makes the database and the sample tree
+process.terminate(); process.wait()
+times = []
+for _ in range(10):
+    process, ms = start()
+    times.append(ms)
+    if len(times) < 10:
+        process.terminate(); process.wait()
+time.sleep(10)
+rss = [line for line in open("/proc/%d/status" % process.pid) if line.startswith("VmRSS")][0].split()[1]
+process.terminate(); process.wait()
+times.sort()
+print("first start %.0f ms; later starts p50 %.0f ms, worst %.0f ms; resident %.0f MB" % (first, times[5], times[-1], int(rss) / 1024))
+PY
+rm -rf "$dir"
