@@ -80,12 +80,19 @@ func (a *Auth) JobToken(id node.ID, life time.Duration) (string, error) {
 	return a.sign(string(id), audienceJob, life)
 }
 
+// claims are all that a token may say.
+type claims struct {
+	jwt.RegisteredClaims
+	Email       string   `json:"email,omitempty"`
+	Permissions []string `json:"permissions,omitempty"`
+}
+
 func (a *Auth) sign(subject, audience string, life time.Duration) (string, error) {
-	claims := jwt.RegisteredClaims{Subject: subject, Audience: jwt.ClaimStrings{audience}}
+	c := claims{RegisteredClaims: jwt.RegisteredClaims{Subject: subject, Audience: jwt.ClaimStrings{audience}}}
 	if life > 0 {
-		claims.ExpiresAt = jwt.NewNumericDate(a.options.Now().Add(life))
+		c.ExpiresAt = jwt.NewNumericDate(a.options.Now().Add(life))
 	}
-	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(a.options.Secret)
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(a.options.Secret)
 	if err != nil {
 		return "", fmt.Errorf("auth.sign(%s): %w", subject, err)
 	}
@@ -104,35 +111,38 @@ var errToken = errs.New(errs.Unauthenticated, "Unauthorized")
 // Verify checks a token. The error is always errs.Unauthenticated and says
 // nothing about why.
 func (a *Auth) Verify(token string) (Bearer, error) {
-	for _, key := range [][]byte{a.options.Secret, a.options.Unified} {
-		if len(key) == 0 {
-			continue
-		}
-		if b, err := a.verify(token, key); err == nil {
-			return b, nil
-		}
+	c, err := a.read(token)
+	if err != nil {
+		return Bearer{}, err
+	}
+	id, err := node.ParseID(c.Subject)
+	if err != nil || len(c.Audience) != 1 {
+		return Bearer{}, errToken
+	}
+	switch {
+	case c.Audience[0] == audienceUser:
+		return Bearer{User: id}, nil
+	case c.Audience[0] == audienceJob && c.ExpiresAt != nil:
+		return Bearer{Node: id}, nil
 	}
 	return Bearer{}, errToken
 }
 
-func (a *Auth) verify(token string, key []byte) (Bearer, error) {
-	var claims jwt.RegisteredClaims
-	_, err := jwt.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return key, nil },
-		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithTimeFunc(a.options.Now))
-	if err != nil {
-		return Bearer{}, err
+// read returns what a token says that one of the keys has signed and that has
+// not ended. Whom it is for, its audience, is not looked at.
+func (a *Auth) read(token string) (claims, error) {
+	for _, key := range [][]byte{a.options.Secret, a.options.Unified} {
+		if len(key) == 0 {
+			continue
+		}
+		var c claims
+		_, err := jwt.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return key, nil },
+			jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithTimeFunc(a.options.Now))
+		if err == nil {
+			return c, nil
+		}
 	}
-	id, err := node.ParseID(claims.Subject)
-	if err != nil || len(claims.Audience) != 1 {
-		return Bearer{}, errToken
-	}
-	switch {
-	case claims.Audience[0] == audienceUser:
-		return Bearer{User: id}, nil
-	case claims.Audience[0] == audienceJob && claims.ExpiresAt != nil:
-		return Bearer{Node: id}, nil
-	}
-	return Bearer{}, errToken
+	return claims{}, errToken
 }
 
 var hashParams = argon2id.Params{Memory: 19 * 1024, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
