@@ -279,7 +279,8 @@ func fit(link string) bool {
 	return http && len(link) <= maxLink && !strings.ContainsFunc(link, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) })
 }
 
-// line is the first line of a text, printable and bounded.
+// line is the first line of a text, printable and bounded: the end of a long one
+// stays, since that is where an error says what went wrong in the end.
 func line(s string) string {
 	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
 	s = strings.Map(func(r rune) rune {
@@ -288,8 +289,9 @@ func line(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "\uFFFD"))
-	if len(s) > maxDetail {
-		s = strings.ToValidUTF8(s[:maxDetail], "") + "..."
+	if over := len(s) - maxDetail; over > 0 {
+		cut := maxDetail / 2
+		s = strings.ToValidUTF8(s[:cut], "") + " ... " + strings.ToValidUTF8(s[cut+over:], "")
 	}
 	return strings.TrimSpace(s)
 }

@@ -192,7 +192,9 @@ var cases = map[string]func(*fixture) event.Event{
 	"incomplete runs": func(f *fixture) event.Event {
 		f.add(node.KindKbuild, "kbuild-gcc-12-x86", node.Fail, says("lib/list.c:7:1: error: expected ';'"))
 		f.add(node.KindJob, "baseline", node.Incomplete, code("Infrastructure"), says("the network is down"))
-		f.add(node.KindJob, "ltp", node.Incomplete, code("node_timeout"), says("too slow"), func(n *node.Node) { n.Artifacts = nil })
+		f.add(node.KindJob, "a-job-without-a-log", node.Incomplete, code("node_timeout"), says("too slow"), func(n *node.Node) { n.Artifacts = nil })
+		f.add(node.KindJob, "ltp", node.Incomplete, code("submit_error"),
+			says("runtime.Submit: "+strings.Repeat("a long way to ", 40)+"the server: no space left on device"), func(n *node.Node) { n.Artifacts = nil })
 		return f.finish(&findings{})
 	},
 	"hostile names": func(f *fixture) event.Event {
