@@ -117,7 +117,7 @@ type Folder struct{ dir string }
 
 // NewFolder returns a sender into dir, which is made when it does not exist.
 func NewFolder(dir string) (*Folder, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("mail.NewFolder(%s): %w", dir, errs.Wrap(errs.Temporary, err))
 	}
 	return &Folder{dir: dir}, nil
@@ -172,12 +172,12 @@ func fileName(id string) string {
 // durable writes a file so that it is there whole or not at all, and leaves
 // alone what is there.
 func durable(file string, content []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(file), ".new-*")
+	tmp, err := os.CreateTemp(filepath.Dir(file), ".new-*") // mode 0600: a mail is between its sender and who gets it
 	if err != nil {
 		return err
 	}
 	_, err = tmp.Write(content)
-	err = errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close())
+	err = errors.Join(err, tmp.Sync(), tmp.Close())
 	if err == nil {
 		err = place(tmp.Name(), file)
 	}

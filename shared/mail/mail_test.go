@@ -164,6 +164,11 @@ func TestAFolderKeepsTheFirstOfOneID(t *testing.T) {
 	}
 	group.Wait()
 	before := only(t, dir)
+	files, err := os.ReadDir(dir)
+	check(t, err)
+	if info, err := files[0].Info(); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("others may read the mail: %s, %v", info.Mode(), err)
+	}
 	folder, err := mail.NewFolder(dir)
 	check(t, err)
 	second := message()

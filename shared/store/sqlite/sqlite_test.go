@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -29,4 +30,25 @@ func TestConformance(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "kernelflow.db")
 		return func() store.Store { return open(t, path, now) }
 	}})
+}
+
+func TestNobodyElseMayReadTheFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kernelflow.db")
+	open(t, path, time.Now)
+	files, err := filepath.Glob(path + "*")
+	if err != nil || len(files) != 3 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, file := range files {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", file, info.Mode(), err)
+		}
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	open(t, path, time.Now)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("the mode that somebody gave the file: %v, %v", info.Mode(), err)
+	}
 }

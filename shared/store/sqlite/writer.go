@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"sync"
 	"time"
 
@@ -69,7 +71,7 @@ func openWriter(ctx context.Context, o Options) (*writer, error) {
 		queue: make(chan *operation), quit: make(chan struct{}), ended: make(chan struct{})}
 	err := unlessBusy(ctx, func() (err error) {
 		if w.conn == nil {
-			if w.conn, err = db.Conn(ctx); err != nil {
+			if w.conn, err = connectPrivately(ctx, db, o.Path); err != nil {
 				return err
 			}
 		}
@@ -86,6 +88,22 @@ func openWriter(ctx context.Context, o Options) (*writer, error) {
 	}
 	go w.loop()
 	return w, nil
+}
+
+// connectPrivately opens a connection. A file that it makes is its owner's
+// alone, and so are the files beside it, whose mode SQLite takes from it: they
+// hold the hashes of passwords. The mode of a file that exists stays.
+func connectPrivately(ctx context.Context, db *sql.DB, path string) (*sql.Conn, error) {
+	_, missing := os.Stat(path)
+	conn, err := db.Conn(ctx)
+	if err != nil || !errors.Is(missing, fs.ErrNotExist) {
+		return conn, err
+	}
+	// Not by opening the file: to close it would take SQLite's locks away.
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
 }
 
 // unlessBusy repeats f until it meets no lock of another process. When ctx
