@@ -72,6 +72,7 @@ func TestAWrongSettingIsNamed(t *testing.T) {
 		"TARBALL_ATTEMPTS":  func(c *app.Config) { c.TarballAttempts = 0 },
 		"SHELL_JOBS":        func(c *app.Config) { c.ShellJobs = 0 },
 		"CHECKOUT_TIMEOUT":  func(c *app.Config) { c.CheckoutTimeout = 0 },
+		"LOG_LEVEL":         func(c *app.Config) { c.LogLevel = "loud" },
 		"SECRET_KEY":        func(c *app.Config) { c.SecretKey = "short" },
 		"not supported":     func(c *app.Config) { c.Storage = "gopher://x" },
 		"no-such-folder":    func(c *app.Config) { c.ConfigDir = "no-such-folder" },
@@ -87,7 +88,7 @@ func TestAWrongSettingIsNamed(t *testing.T) {
 
 func TestAMalformedVariableIsNamed(t *testing.T) {
 	t.Setenv("HOLDOFF", "soon")
-	if _, err := app.FromEnvironment(); !errors.Is(err, errs.Invalid) || !strings.Contains(fmt.Sprint(err), "Holdoff") {
+	if _, err := app.FromEnvironment(); !errors.Is(err, errs.Invalid) || !strings.Contains(fmt.Sprint(err), "HOLDOFF: ") {
 		t.Errorf("%v", err)
 	}
 }

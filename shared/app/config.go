@@ -1,8 +1,10 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/url"
 	"reflect"
 	"text/tabwriter"
@@ -70,9 +72,27 @@ type Config struct {
 func FromEnvironment() (Config, error) {
 	c, err := env.ParseAs[Config]()
 	if err != nil {
-		return Config{}, fmt.Errorf("settings: %w", errs.Wrap(errs.Invalid, err))
+		return Config{}, fmt.Errorf("settings: %w", errs.Wrap(errs.Invalid, byVariable(err)))
 	}
 	return c, nil
+}
+
+// byVariable names the variables where the parser names our fields.
+func byVariable(err error) error {
+	var all env.AggregateError
+	if !errors.As(err, &all) {
+		return err
+	}
+	named := make([]error, len(all.Errors))
+	for i, one := range all.Errors {
+		named[i] = one
+		var malformed env.ParseError
+		if field, ok := reflect.TypeFor[Config](), errors.As(one, &malformed); ok {
+			f, _ := field.FieldByName(malformed.Name)
+			named[i] = fmt.Errorf("%s: %w", f.Tag.Get("env"), malformed.Err)
+		}
+	}
+	return errors.Join(named...)
 }
 
 // check finds what no part would find by itself.
@@ -93,6 +113,8 @@ func (c Config) check() error {
 		return errs.New(errs.Invalid, "TARBALL_ATTEMPTS %d: must be 1 or more", c.TarballAttempts)
 	case c.ShellJobs < 1:
 		return errs.New(errs.Invalid, "SHELL_JOBS %d: must be 1 or more", c.ShellJobs)
+	case new(slog.Level).UnmarshalText([]byte(c.LogLevel)) != nil:
+		return errs.New(errs.Invalid, "LOG_LEVEL %q: must be debug, info, warn or error", c.LogLevel)
 	}
 	return nil
 }
