@@ -75,7 +75,7 @@ func (l *logWriter) close() {
 }
 
 // readLog returns the log that a logWriter left in dir, with a line where
-// something is missing. An absent log is empty.
+// something is missing, and its last line ended. An absent log is empty.
 func readLog(dir string) (io.ReadCloser, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -104,8 +104,23 @@ func readLog(dir string) (io.ReadCloser, error) {
 		parts = append(parts, file)
 		end = offset + info.Size()
 	}
+	if n := len(all.files); n > 0 && !endsItsLine(all.files[n-1]) {
+		parts = append(parts, note("\n"))
+	}
 	all.Reader = io.MultiReader(parts...)
 	return all, nil
+}
+
+// endsItsLine says whether nothing or a newline is at the end of the file.
+func endsItsLine(f *os.File) bool {
+	end, err := f.Seek(-1, io.SeekEnd)
+	if err != nil {
+		return true // empty
+	}
+	var last [1]byte
+	_, err = f.ReadAt(last[:], end)
+	_, back := f.Seek(0, io.SeekStart)
+	return errors.Join(err, back) == nil && last[0] == '\n'
 }
 
 type segments struct {

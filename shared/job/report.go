@@ -47,7 +47,7 @@ func judge(o outcome, limit time.Duration, r *results) verdict {
 	}
 	switch o.Cause {
 	case limited:
-		return verdict{node.Incomplete, node.ErrCodeTimeout, fmt.Sprintf("the job ran longer than its limit of %s", limit)}
+		return verdict{node.Incomplete, node.ErrCodeTimeout, fmt.Sprintf("the job ran longer than its limit of %s", limit.Round(100*time.Millisecond))}
 	case wasCanceled:
 		return verdict{node.Incomplete, node.ErrCodeCanceled, "the job was cancelled"}
 	case orphaned:
