@@ -85,7 +85,8 @@ for tool in curl make gcc flex bison bc python3 qemu-system-x86_64 busybox go gi
 	command -v "$tool" >/dev/null || fail "this machine has no $tool (scripts/ci-install.sh installs what it takes, as root)"
 done
 
-branch=${LINUX_BRANCH:-$(git ls-remote --symref "$url" HEAD | sed -n 's#^ref: refs/heads/\(.*\)	HEAD$#\1#p')}
+head=$(git ls-remote --symref "$url" HEAD) || fail "$url: cannot be read as a git tree"
+branch=${LINUX_BRANCH:-$(printf '%s\n' "$head" | sed -n 's#^ref: refs/heads/\(.*\)	HEAD$#\1#p')}
 [ -n "$branch" ] || fail "$url: no branch is checked out, name one by LINUX_BRANCH"
 case $url$branch in
 *[!A-Za-z0-9._~:/@%+,=-]*) fail "$url, $branch: only letters, digits and ._~:/@%+,=- may be in an address and a branch" ;;
