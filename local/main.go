@@ -65,8 +65,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	}
 	o := options{Config: config}
 	flags := flag.NewFlagSet("local", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() { usage(flags, stderr) }
+	flags.SetOutput(io.Discard) // what is wrong is said once, by main
 	flags.StringVar(&o.ConfigDir, "config", o.ConfigDir, "`DIR` of the KernelCI YAML configuration; a small sample without it")
 	flags.StringVar(&o.Data, "data", o.Data, "`DIR` of everything that is kept")
 	flags.StringVar(&o.addr, "addr", "127.0.0.1:8001", "`HOST:PORT` to serve on; port 0 takes a free one, and the same again at the next start")
@@ -74,8 +73,12 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.Force, "force", false, "create checkouts even of commits that have one")
 	flags.BoolVar(&o.Strict, "strict", o.Strict, "take warnings about the configuration as errors")
 	flags.IntVar(&o.Speed, "speed", 1, "divide holdoffs and the periods of scheduled functions by `N`")
-	if err := flags.Parse(args); err != nil {
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		usage(flags, stderr)
 		return options{}, err
+	case err != nil:
+		return options{}, fmt.Errorf("%w, see -help", err)
 	}
 	if flags.NArg() > 0 {
 		return options{}, fmt.Errorf("unexpected argument %q, see -help", flags.Arg(0))
@@ -89,6 +92,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 
 func usage(flags *flag.FlagSet, w io.Writer) {
 	fmt.Fprint(w, "Runs all of Kernelflow in one process.\n\nusage: go run ./local [flags]\n\n")
+	flags.SetOutput(w)
 	flags.PrintDefaults()
 	fmt.Fprint(w, "\nSettings from the environment (a flag wins):\n\n")
 	if err := app.Describe(w); err != nil {

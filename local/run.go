@@ -25,6 +25,9 @@ import (
 // errFaults ends a -once run in which the pipeline itself failed.
 var errFaults = errors.New("the pipeline failed")
 
+// errStopped ends a -once run that was told to stop.
+var errStopped = errors.New("stopped with work left; started again on the same data it goes on")
+
 func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if err := os.MkdirAll(o.Data, 0o755); err != nil {
 		return err
@@ -97,16 +100,16 @@ func replaceFile(file string, content []byte, mode fs.FileMode) error {
 	return os.Rename(file+".new", file)
 }
 
-func serve(ctx context.Context, o options, a *app.App, listener net.Listener, screen *progress.Screen) error {
-	if err := writeToken(ctx, o.Data, a); err != nil {
+func serve(until context.Context, o options, a *app.App, listener net.Listener, screen *progress.Screen) error {
+	if err := writeToken(until, o.Data, a); err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	e, err := emulator.New(ctx, a, listener, emulator.Options{Secret: rand.Text()})
+	e, err := emulator.New(until, a, listener, emulator.Options{Secret: rand.Text()})
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(screen, "Kernelflow answers on %s (configuration %s, data %s)\n", o.URL, o.ConfigDir, o.Data)
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(until)
 	events := e.Observe(ctx)
 	shown := make(chan struct{})
 	go func() {
@@ -118,6 +121,9 @@ func serve(ctx context.Context, o options, a *app.App, listener net.Listener, sc
 		return e.Run(ctx)
 	}
 	faults, err := e.RunOnce(ctx)
+	if until.Err() != nil {
+		return errStopped
+	}
 	for _, f := range faults {
 		fmt.Fprintln(screen, "fault:", f)
 	}

@@ -348,9 +348,10 @@ func TestTheDemoGivesTheSameReportsOnRealServers(t *testing.T) {
 }
 
 // start runs the emulator until the test ends it, and returns its address.
-func (d *demo) start(ctx context.Context) (*exec.Cmd, string) {
+func (d *demo) start(ctx context.Context, args ...string) (*exec.Cmd, string) {
 	d.t.Helper()
-	cmd := d.command(ctx, "-speed", "150")
+	cmd := d.command(ctx, append([]string{"-speed", "150"}, args...)...)
+	cmd.Stderr = &bytes.Buffer{}
 	out, err := cmd.StdoutPipe()
 	check(d.t, err)
 	check(d.t, cmd.Start())
@@ -399,6 +400,16 @@ func TestSIGTERMEndsItCleanlyAndTheAdminTokenWorks(t *testing.T) {
 	}
 }
 
+func TestAOnceThatIsStoppedSaysThatItGoesOn(t *testing.T) {
+	d := newDemo(t)
+	cmd, _ := d.start(t.Context(), "-once")
+	check(t, cmd.Process.Signal(syscall.SIGTERM))
+	said := cmd.Stderr.(*bytes.Buffer)
+	if err := cmd.Wait(); err == nil || !strings.Contains(said.String(), "goes on") || strings.Contains(said.String(), "canceled") {
+		t.Errorf("%v\n%s", err, said)
+	}
+}
+
 func TestBrokenYAMLStopsTheStartAndNamesThePlace(t *testing.T) {
 	for broken, place := range map[string]string{
 		"jobs:\n  - [":                      "broken.yaml:2",
@@ -433,7 +444,7 @@ func TestAWrongArgumentIsNamed(t *testing.T) {
 	d := newDemo(t)
 	for _, args := range [][]string{{"extra"}, {"-speed", "0"}, {"-speed", "x"}, {"-nonsense"}} {
 		out, err := d.command(t.Context(), args...).CombinedOutput()
-		if err == nil || !strings.Contains(string(out), strings.TrimPrefix(args[0], "-")) {
+		if err == nil || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), strings.TrimPrefix(args[0], "-")) {
 			t.Errorf("%v: %v\n%s", args, err, out)
 		}
 	}

@@ -15,12 +15,15 @@ var broken = []any{node.ErrCodeGitCheckout, node.ErrCodeJobParams, node.ErrCodeJ
 
 // RunOnce makes one trigger pass over all build configs and runs until nothing
 // is pending: every event handled, every node done. It returns what went wrong
-// in the pipeline itself, one line each; a failing test is a result, not a
-// fault.
+// in the pipeline itself, one line each, also before this run in what it takes
+// over from an earlier one; a failing test is a result, not a fault.
 func (e *Emulator) RunOnce(ctx context.Context) (faults []string, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	started := e.app.Now()
+	since, err := e.oldestPending(ctx)
+	if err != nil {
+		return nil, err
+	}
 	ended := make(chan error, 1)
 	others := slices.DeleteFunc(slices.Clone(e.tickers), func(t *ticker) bool { return t == e.trigger })
 	go func() { ended <- e.run(ctx, others) }()
@@ -30,13 +33,27 @@ func (e *Emulator) RunOnce(ctx context.Context) (faults []string, err error) {
 	waitErr := e.waitUntilIdle(ctx)
 	stopped := ctx.Err() != nil
 	if !stopped && waitErr == nil {
-		faults, waitErr = e.faults(ctx, started, faults)
+		faults, waitErr = e.faults(ctx, since, faults)
 	}
 	cancel()
 	if err := <-ended; err != nil {
 		return faults, err
 	}
 	return faults, waitErr
+}
+
+func oldestUnfinished() node.Query {
+	return node.Where("state", node.Running, node.Available, node.Closing).Page(1, 0)
+}
+
+// oldestPending is when the oldest node that is not done was created; now when
+// there is none.
+func (e *Emulator) oldestPending(ctx context.Context) (time.Time, error) {
+	nodes, err := e.app.Store.Find(ctx, oldestUnfinished())
+	if err != nil || len(nodes) == 0 {
+		return e.app.Now(), err
+	}
+	return nodes[0].Created, nil
 }
 
 // look is how often it is checked whether anything is pending.
@@ -66,8 +83,7 @@ func (e *Emulator) idle(ctx context.Context) (bool, error) {
 			return false, nil
 		}
 	}
-	unfinished := node.Where("state", node.Running, node.Available, node.Closing).Page(1, 0)
-	nodes, err := e.app.Store.Find(ctx, unfinished)
+	nodes, err := e.app.Store.Find(ctx, oldestUnfinished())
 	if err != nil || len(nodes) > 0 {
 		return false, err
 	}
@@ -97,7 +113,11 @@ func (e *Emulator) faults(ctx context.Context, since time.Time, faults []string)
 		if err != nil {
 			return faults, err
 		}
-		faults = append(faults, fmt.Sprintf("%s %s: %s: %s", n.Kind, n.Name, n.Text("error_code"), n.Text("error_msg")))
+		of := ""
+		if r, ok := n.Revision(); ok {
+			of = " of " + r.Tree + "/" + r.Branch
+		}
+		faults = append(faults, fmt.Sprintf("%s %s%s: %s: %s", n.Kind, n.Name, of, n.Text("error_code"), n.Text("error_msg")))
 	}
 	return faults, nil
 }

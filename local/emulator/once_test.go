@@ -39,6 +39,40 @@ func (s *outboxed) Find(ctx context.Context, q node.Query) ([]node.Node, error) 
 	return s.Store.Find(ctx, q)
 }
 
+func TestFaultsInWhatIsTakenOverCount(t *testing.T) {
+	now := time.Date(2025, 1, 12, 8, 0, 0, 0, time.UTC)
+	clock := func() time.Time { now = now.Add(time.Minute); return now }
+	st, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "x.db"), Now: clock})
+	check(t, err)
+	b, err := redis.Embedded(slog.New(slog.DiscardHandler))
+	check(t, err)
+	defer func() { check(t, b.Close()) }()
+	r := relay.New(st, b, slog.New(slog.DiscardHandler))
+	defer func() { check(t, r.Close()) }()
+	e := &Emulator{app: &app.App{Store: r, Now: clock}}
+	add := func(name string, change func(*node.Node)) {
+		n := node.Node{ID: node.DeriveID("", name), Name: name, Path: []string{name}, State: node.Running}
+		change(&n)
+		_, err := st.Create(t.Context(), n)
+		check(t, err)
+	}
+	faulty := func(n *node.Node) { n.SetError(node.Incomplete, node.ErrCodeSubmit, "no lab") }
+	add("of an earlier run that ended", faulty)
+	for begun, want := range []int{0, 1} {
+		if begun == 1 {
+			add("checkout", func(*node.Node) {})
+			add("job", faulty)
+		}
+		since, err := e.oldestPending(t.Context())
+		check(t, err)
+		faults, err := e.faults(t.Context(), since, nil)
+		check(t, err)
+		if len(faults) != want {
+			t.Errorf("faults %q, want %d", faults, want)
+		}
+	}
+}
+
 func TestAWriteThatSlipsInIsPendingAlsoBeforeTheLogHasIt(t *testing.T) {
 	ctx, log := t.Context(), slog.New(slog.DiscardHandler)
 	st, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(t.TempDir(), "x.db"), Now: time.Now})
