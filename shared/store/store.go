@@ -1,5 +1,5 @@
 // Package store says what Kernelflow keeps and what holds while it keeps it:
-// nodes, the log of events, subscriptions, users, claims and dead letters. The
+// nodes, the log of events, subscriptions, accounts, claims and dead letters. The
 // drivers are sqlite (embedded) and mongo; storetest is the one suite that
 // both must pass.
 //
@@ -32,7 +32,6 @@ import (
 
 	"github.com/kernelflow/kernelflow/shared/event"
 	"github.com/kernelflow/kernelflow/shared/node"
-	"github.com/kernelflow/kernelflow/shared/user"
 )
 
 // Store is everything that a driver gives. Functions ask for the small
@@ -45,6 +44,8 @@ type Store interface {
 	Cursors
 	Claims
 	Users
+	Groups
+	Tokens
 	DeadLetters
 	// Ping says whether the database answers.
 	Ping(ctx context.Context) error
@@ -199,20 +200,6 @@ type Claims interface {
 	Claim(ctx context.Context, key, holder string, until time.Time) error
 	// Release gives the key back; nothing happens when holder has it not.
 	Release(ctx context.Context, key, holder string) error
-}
-
-// Users keeps accounts. Username and email are unique, whatever their case.
-type Users interface {
-	// CreateUser stores a new account; Conflict when name, email or id exist.
-	CreateUser(ctx context.Context, u user.User) error
-	// User returns an account by id; NotFound.
-	User(ctx context.Context, id node.ID) (user.User, error)
-	// UserByName returns an account by username or email; NotFound.
-	UserByName(ctx context.Context, name string) (user.User, error)
-	// UpdateUser changes an account, guarded as Writer.Update is.
-	UpdateUser(ctx context.Context, id node.ID, change func(*user.User) error) (user.User, error)
-	// ListUsers returns a page of accounts, oldest first, and how many there are.
-	ListUsers(ctx context.Context, limit, offset int) ([]user.User, int64, error)
 }
 
 // DeadLetter is an event that a function could not handle.

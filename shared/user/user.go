@@ -35,6 +35,8 @@ type User struct {
 	Created      time.Time `json:"-"` // UTC
 	// Node is set when the bearer is a job: the one node it reports on.
 	Node node.ID `json:"-"`
+	// Scopes is set when the bearer is a personal token: all that it may do.
+	Scopes []Scope `json:"-"`
 }
 
 // Job returns the actor behind a job's token: it may edit the node id alone.

@@ -93,7 +93,10 @@ func (s *Store) createIndexes(ctx context.Context) error {
 		{s.events, []index{{[]string{"id"}, true, false}, on("time", "_id"), on("channel", "_id"), on("node", "_id"),
 			on("kind", "state", "_id"), on("name", "_id"), on("owner", "_id")}},
 		{s.subscriptions, []index{{[]string{"subscriber"}, true, true}}},
-		{s.users, []index{{[]string{"_username"}, true, false}, {[]string{"_email"}, true, true}, on("_seq", "_id")}},
+		{s.users, []index{{[]string{"_username"}, true, false}, {[]string{"_email"}, true, true}, on("_seq", "_id"),
+			on("groups._id"), on("groups.name", "_seq"), on("is_superuser", "is_active", "_seq"), on("is_active", "_seq"), on("is_verified", "_seq")}},
+		{s.groups, []index{{[]string{"name"}, true, false}}},
+		{s.tokens, []index{on("user", "_id")}},
 		{s.deadLetters, []index{on("time", "_id")}},
 	} {
 		if err := createMissing(ctx, c.collection.Indexes(), c.indexes); err != nil {

@@ -52,6 +52,8 @@ type Store struct {
 	cursors       *mongo.Collection
 	claims        *mongo.Collection
 	users         *mongo.Collection
+	groups        *mongo.Collection
+	tokens        *mongo.Collection
 	deadLetters   *mongo.Collection
 
 	collecting chan struct{} // of one place: who collects for this instance
@@ -128,7 +130,8 @@ func newStore(client *mongo.Client, o Options) *Store {
 		newest:   db.Collection("eventhistory", options.Collection().SetReadConcern(readconcern.Local())),
 		counters: db.Collection("counter"), subscriptions: db.Collection("subscription"), cursors: db.Collection("cursor"),
 		collecting: make(chan struct{}, 1),
-		claims:     db.Collection("claim"), users: db.Collection("user"), deadLetters: db.Collection("deadletter"),
+		claims:     db.Collection("claim"), users: db.Collection("user"), groups: db.Collection("usergroup"), tokens: db.Collection("token"),
+		deadLetters: db.Collection("deadletter"),
 	}
 }
 

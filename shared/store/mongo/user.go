@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
@@ -34,9 +33,10 @@ type details struct {
 	Groups    []group `bson:"groups"`
 }
 
+// group is a group as an account holds it, and its own document.
 type group struct {
-	ID   string `bson:"id"`
-	Name string `bson:"name"`
+	ID   bson.ObjectID `bson:"_id"`
+	Name string        `bson:"name"`
 }
 
 // key is a name as it is compared: whatever its case.
@@ -51,7 +51,11 @@ func detailsOf(u user.User) (details, error) {
 		Hash: u.PasswordHash, Groups: []group{},
 	}
 	for _, g := range u.Groups {
-		d.Groups = append(d.Groups, group{string(g.ID), g.Name})
+		id, err := objectID(g.ID)
+		if err != nil {
+			return details{}, fmt.Errorf("groups: %w", err)
+		}
+		d.Groups = append(d.Groups, group{id, g.Name})
 	}
 	return d, nil
 }
@@ -63,7 +67,7 @@ func (a *account) user() (user.User, error) {
 		PasswordHash: d.Hash, Groups: []user.Group{},
 	}
 	for _, g := range d.Groups {
-		u.Groups = append(u.Groups, user.Group{ID: node.ID(g.ID), Name: g.Name})
+		u.Groups = append(u.Groups, g.group())
 	}
 	var err error
 	u.Created, err = parseTime(a.Created)
@@ -172,33 +176,4 @@ func (s *Store) updateUser(ctx context.Context, id node.ID, change func(*user.Us
 	}
 	u, err = a.user()
 	return u, true, err
-}
-
-// ListUsers returns a page of accounts, oldest first, and how many there are.
-func (s *Store) ListUsers(ctx context.Context, limit, offset int) ([]user.User, int64, error) {
-	users, total, err := s.listUsers(ctx, limit, offset)
-	return users, total, s.failure(ctx, "mongo.ListUsers()", err)
-}
-
-func (s *Store) listUsers(ctx context.Context, limit, offset int) ([]user.User, int64, error) {
-	total, err := s.users.CountDocuments(ctx, bson.D{})
-	if err != nil {
-		return nil, 0, err
-	}
-	cursor, err := s.users.Find(ctx, bson.D{}, options.Find().SetSort(ascending("_seq", "_id")).
-		SetSkip(int64(max(offset, 0))).SetLimit(int64(max(limit, 0))))
-	if err != nil {
-		return nil, 0, err
-	}
-	var accounts []account
-	if err := cursor.All(ctx, &accounts); err != nil {
-		return nil, 0, err
-	}
-	users := make([]user.User, len(accounts))
-	for i := range accounts {
-		if users[i], err = accounts[i].user(); err != nil {
-			return nil, 0, err
-		}
-	}
-	return users, total, nil
 }

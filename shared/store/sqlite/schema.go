@@ -140,7 +140,7 @@ func firstSchema() string {
 		fmt.Fprintf(&b, "CREATE INDEX %s ON node (%s);\n", quoted(name), quotedList(index.columns))
 		stats += fmt.Sprintf(",\n('node', '%s', '1000000 %s')", name, strings.Trim(fmt.Sprint(index.shared), "[]"))
 	}
-	return b.String() + otherTables + stats + ";\n"
+	return b.String() + otherTables + accountTables + stats + ";\n"
 }
 
 const jobKey = `CREATE UNIQUE INDEX node_job ON node (ifnull(parent, ''), name, "data.runtime", ifnull("data.platform", ''), retry_counter)
@@ -170,7 +170,6 @@ CREATE TABLE subscription (id INTEGER PRIMARY KEY AUTOINCREMENT, channel TEXT NO
 	subscriber TEXT UNIQUE, acknowledged INTEGER NOT NULL, delivered INTEGER NOT NULL, polled TEXT, created TEXT NOT NULL);
 CREATE TABLE cursor (name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE claim (key TEXT PRIMARY KEY, holder TEXT NOT NULL, until TEXT) WITHOUT ROWID;
-CREATE TABLE user (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, username TEXT NOT NULL UNIQUE, email TEXT UNIQUE, doc TEXT NOT NULL);
 CREATE TABLE dead_letter (function TEXT, event TEXT, time TEXT NOT NULL, doc TEXT NOT NULL, PRIMARY KEY (function, event)) WITHOUT ROWID;
 CREATE INDEX dead_letter_time ON dead_letter (time);
 `

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
+	"github.com/kernelflow/kernelflow/shared/store"
 	"github.com/kernelflow/kernelflow/shared/user"
 )
 
@@ -62,10 +63,27 @@ func (s *Store) CreateUser(ctx context.Context, u user.User) error {
 		return s.failure(ctx, call, err)
 	}
 	err = s.writer.do(ctx, func(_ *operation, t *tx) error {
-		_, err := t.exec("INSERT INTO user (id, username, email, doc) VALUES (?, ?, ?, ?)", string(u.ID), key(u.Username), orNull(key(u.Email)), doc)
-		return err
+		_, err := t.exec("INSERT INTO user (id, username, email, active, superuser, verified, doc) VALUES (?, ?, ?, ?, ?, ?, ?)",
+			string(u.ID), key(u.Username), orNull(key(u.Email)), u.Active, u.Superuser, u.Verified, doc)
+		if err != nil {
+			return err
+		}
+		return t.writeMember(u)
 	})
 	return s.failure(ctx, call, err)
+}
+
+// writeMember notes which groups an account is in.
+func (t *tx) writeMember(u user.User) error {
+	if _, err := t.exec("DELETE FROM member WHERE user = ?", string(u.ID)); err != nil {
+		return err
+	}
+	for _, g := range u.Groups {
+		if _, err := t.exec("INSERT OR IGNORE INTO member (name, user, usergroup) VALUES (?, ?, ?)", g.Name, string(u.ID), string(g.ID)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // key is a name as it is compared: whatever its case.
@@ -125,38 +143,63 @@ func (t *tx) writeUser(u user.User) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.exec("UPDATE user SET username = ?, email = ?, doc = ? WHERE id = ?", key(u.Username), orNull(key(u.Email)), doc, string(u.ID))
-	return err
+	_, err = t.exec("UPDATE user SET username = ?, email = ?, active = ?, superuser = ?, verified = ?, doc = ? WHERE id = ?",
+		key(u.Username), orNull(key(u.Email)), u.Active, u.Superuser, u.Verified, doc, string(u.ID))
+	if err != nil {
+		return err
+	}
+	return t.writeMember(u)
+}
+
+// DeleteUser removes an account and its tokens.
+func (s *Store) DeleteUser(ctx context.Context, id node.ID) error {
+	err := s.writer.do(ctx, func(_ *operation, t *tx) error {
+		var seq int64
+		if err := t.queryRow("DELETE FROM user WHERE id = ? RETURNING seq", string(id)).Scan(&seq); err != nil {
+			return orNotFound(err, "user %.60q", string(id))
+		}
+		for _, text := range []string{"DELETE FROM member WHERE user = ?", "DELETE FROM token WHERE user = ?"} {
+			if _, err := t.exec(text, string(id)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return s.failure(ctx, fmt.Sprintf("sqlite.DeleteUser(%s)", id), err)
 }
 
 // ListUsers returns a page of accounts, oldest first, and how many there are.
-func (s *Store) ListUsers(ctx context.Context, limit, offset int) ([]user.User, int64, error) {
-	users, total, err := s.listUsers(ctx, limit, offset)
+func (s *Store) ListUsers(ctx context.Context, f store.UserFilter, limit, offset int) ([]user.User, int64, error) {
+	users := []user.User{}
+	from, args := selected(f)
+	total, err := s.page(ctx, from, args, limit, offset, func(rows *sql.Rows) error {
+		u, err := userOf(rows, "")
+		users = append(users, u)
+		return err
+	})
 	return users, total, s.failure(ctx, "sqlite.ListUsers()", err)
 }
 
-func (s *Store) listUsers(ctx context.Context, limit, offset int) ([]user.User, int64, error) {
-	t, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return nil, 0, err
+// selected is the part of a query that selects accounts.
+func selected(f store.UserFilter) (string, []any) {
+	text, args := "user WHERE 1", []any{}
+	if f.Group != "" {
+		text, args = "member CROSS JOIN user ON user.id = member.user WHERE member.name = ?", []any{f.Group}
 	}
-	defer t.Rollback() // it has only read
-	var total int64
-	if err := t.QueryRowContext(ctx, "SELECT count(*) FROM user").Scan(&total); err != nil {
-		return nil, 0, err
-	}
-	rows, err := t.QueryContext(ctx, "SELECT doc FROM user ORDER BY seq LIMIT ? OFFSET ?", orAll(limit), max(offset, 0))
-	if err != nil {
-		return nil, 0, err
-	}
-	defer rows.Close()
-	users := []user.User{}
-	for rows.Next() {
-		u, err := userOf(rows, "")
-		if err != nil {
-			return nil, 0, err
+	for _, c := range []struct {
+		column string
+		value  any
+		there  bool
+	}{
+		{"username", key(f.Username), f.Username != ""},
+		{"email", key(f.Email), f.Email != ""},
+		{"active", f.Active, f.Active != nil},
+		{"superuser", f.Superuser, f.Superuser != nil},
+		{"verified", f.Verified, f.Verified != nil},
+	} {
+		if c.there {
+			text, args = text+" AND "+c.column+" = ?", append(args, c.value)
 		}
-		users = append(users, u)
 	}
-	return users, total, rows.Err()
+	return text, args
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/store"
-	"github.com/kernelflow/kernelflow/shared/user"
 )
 
 func (s *suite) testCursors(t *testing.T) {
@@ -80,71 +79,6 @@ func (s *suite) testOneOfManyClaims(t *testing.T) {
 	}
 	if wins != 1 {
 		t.Errorf("%d holders", wins)
-	}
-}
-
-func account(n int, name string) user.User {
-	return user.User{ID: ID(n), Username: name, Email: name + "@example.org", Active: true, PasswordHash: "hash-" + name,
-		Groups: []user.Group{{ID: ID(100), Name: "lab"}}, Created: start}
-}
-
-func (s *suite) testUsers(t *testing.T) {
-	st := s.open(t)
-	ctx := t.Context()
-	if err := st.CreateUser(ctx, account(1, "Alice")); err != nil {
-		t.Fatal(err)
-	}
-	email := account(2, "alan")
-	email.Email = "ALICE@example.org"
-	for what, u := range map[string]user.User{"name": account(2, "aLICE"), "email": email, "id": account(1, "bob")} {
-		if err := st.CreateUser(ctx, u); !errors.Is(err, errs.Conflict) {
-			t.Errorf("the same %s: %v", what, err)
-		}
-	}
-	for _, name := range []string{"Alice", "alice", "alice@EXAMPLE.org"} {
-		got, err := st.UserByName(ctx, name)
-		if err != nil || got.Username != "Alice" || got.PasswordHash != "hash-Alice" || len(got.Groups) != 1 || !got.Created.Equal(start) {
-			t.Errorf("%s: %+v: %v", name, got, err)
-		}
-	}
-	if _, err := st.UserByName(ctx, "nobody"); !errors.Is(err, errs.NotFound) {
-		t.Errorf("nobody: %v", err)
-	}
-	if _, err := st.User(ctx, ID(9)); !errors.Is(err, errs.NotFound) {
-		t.Errorf("unknown id: %v", err)
-	}
-	if err := st.CreateUser(ctx, account(3, "bob")); err != nil {
-		t.Fatal(err)
-	}
-	if page, total, err := st.ListUsers(ctx, 1, 1); err != nil || total != 2 || len(page) != 1 || page[0].Username != "bob" {
-		t.Errorf("page %+v of %d: %v", page, total, err)
-	}
-}
-
-func (s *suite) testUpdateUser(t *testing.T) {
-	st := s.open(t)
-	ctx := t.Context()
-	for i, name := range []string{"alice", "bob"} {
-		if err := st.CreateUser(ctx, account(i+1, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := st.UpdateUser(ctx, ID(1), func(u *user.User) error { u.Username, u.PasswordHash = "carol", "new"; return nil })
-	if err != nil || got.Username != "carol" {
-		t.Fatalf("%+v: %v", got, err)
-	}
-	if kept, err := st.UserByName(ctx, "carol"); err != nil || kept.ID != ID(1) || kept.PasswordHash != "new" {
-		t.Errorf("%+v: %v", kept, err)
-	}
-	if _, err := st.UpdateUser(ctx, ID(1), func(u *user.User) error { u.Username = "BOB"; return nil }); !errors.Is(err, errs.Conflict) {
-		t.Errorf("a name that is taken: %v", err)
-	}
-	stop := errors.New("stop")
-	if _, err := st.UpdateUser(ctx, ID(1), func(*user.User) error { return stop }); !errors.Is(err, stop) {
-		t.Errorf("a refused change: %v", err)
-	}
-	if _, err := st.UpdateUser(ctx, ID(9), func(*user.User) error { return nil }); !errors.Is(err, errs.NotFound) {
-		t.Errorf("unknown id: %v", err)
 	}
 }
 

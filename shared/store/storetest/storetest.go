@@ -62,6 +62,11 @@ func Run(t *testing.T, h Harness) {
 		{"one of many claims", (*suite).testOneOfManyClaims},
 		{"names of users are unique", (*suite).testUsers},
 		{"users change under guard", (*suite).testUpdateUser},
+		{"users are found by what they are", (*suite).testUserFilters},
+		{"a user goes with its tokens", (*suite).testDeleteUser},
+		{"names of groups are unique", (*suite).testGroups},
+		{"a group stays while it has members", (*suite).testDeleteGroup},
+		{"a token is known to all instances until it is removed", (*suite).testTokens},
 		{"dead letters are kept and given back once", (*suite).testDeadLetters},
 	} {
 		t.Run(strings.ReplaceAll(test.promise, " ", "_"), func(t *testing.T) {
