@@ -3,15 +3,20 @@ package storagetest
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/iotest"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/storage"
@@ -29,6 +34,13 @@ func Run(t *testing.T, open func(t *testing.T) storage.Storage) {
 		"odd names survive":                     testOddNames,
 		"a reader seeks":                        testSeek,
 		"uploads at once leave one, whole":      testConcurrent,
+		"an abandoned upload leaves nothing":    testAbandoned,
+		"a reader keeps what it opened":         testKeeps,
+		"an ETag is one content's":              testETag,
+		"a list is in order, page by page":      testList,
+		"a list holds what is complete":         testListComplete,
+		"a list takes bounds":                   testListBounds,
+		"Space is not less than nothing":        testSpace,
 		"a large upload is streamed":            testStreamed,
 		"compressed data stays compressed":      testGzip,
 		"Ping answers":                          func(t *testing.T, s storage.Storage) { check(t, s.Ping(t.Context())) },
@@ -112,6 +124,7 @@ func testNotFound(t *testing.T, s storage.Storage) {
 func testEscape(t *testing.T, s storage.Storage) {
 	for _, path := range []string{
 		"", "/etc/passwd", "..", "../x", "a/../../x", "a/./b", "a//b", "a/", "a\x00b", "a\nb", `a\b`, strings.Repeat("a", 2000),
+		strings.Repeat("a", 256), "\xff", "..\xc0\xaf..\xc0\xafetc", "a\u2028b", "a\u202etxt.exe", "a\u0085b", "\ufffd", "a\u200b",
 	} {
 		if _, err := s.Upload(t.Context(), path, "", strings.NewReader("x")); !errors.Is(err, errs.Invalid) {
 			t.Errorf("Upload(%.20q): %v", path, err)
@@ -119,11 +132,17 @@ func testEscape(t *testing.T, s storage.Storage) {
 		if _, _, err := s.Open(t.Context(), path); !errors.Is(err, errs.Invalid) {
 			t.Errorf("Open(%.20q): %v", path, err)
 		}
+		if path == "" || strings.HasSuffix(path, "/") {
+			continue // good prefixes
+		}
+		if _, err := s.List(t.Context(), path+"/", "", 1); !errors.Is(err, errs.Invalid) {
+			t.Errorf("List(%.20q): %v", path+"/", err)
+		}
 	}
 }
 
 func testOddNames(t *testing.T, s storage.Storage) {
-	for _, path := range []string{"with space", "per%cent", "plus+sign", "hash#tag", "question?mark", "ünïcödé", "..dots", "a/.hidden", "b&c=d;e"} {
+	for _, path := range []string{"with space", "a.b", strings.Repeat("long", 63), "日本/ログ.txt", "per%cent", "plus+sign", "hash#tag", "question?mark", "ünïcödé", "..dots", "a/.hidden", "b&c=d;e"} {
 		link := upload(t, s, path, path)
 		if got, _ := read(t, s, path); got != path {
 			t.Errorf("%q came back as %q", path, got)
@@ -191,5 +210,165 @@ func testGzip(t *testing.T, s storage.Storage) {
 	got, info := read(t, s, "log.txt.gz")
 	if !bytes.Equal([]byte(got), content) || info.ContentType != "application/gzip" {
 		t.Errorf("%x, %+v", got, info)
+	}
+}
+
+// testAbandoned gives an upload up between two of its bytes.
+func testAbandoned(t *testing.T, s storage.Storage) {
+	ctx, cancel := context.WithCancel(t.Context())
+	r := io.MultiReader(strings.NewReader("half"), readerFunc(func([]byte) (int, error) {
+		cancel()
+		return 0, io.EOF
+	}))
+	if _, err := s.Upload(ctx, "a/b", "", r); !errors.Is(err, context.Canceled) {
+		t.Errorf("Upload: %v", err)
+	}
+	if _, _, err := s.Open(t.Context(), "a/b"); !errors.Is(err, errs.NotFound) {
+		t.Errorf("Open: %v", err)
+	}
+	if got := list(t, s, "", "", 10); len(got) > 0 {
+		t.Errorf("it is in the list: %q", got)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+func testKeeps(t *testing.T, s storage.Storage) {
+	upload(t, s, "a", "the first content")
+	r, _, err := s.Open(t.Context(), "a")
+	check(t, err)
+	defer r.Close()
+	upload(t, s, "a", "another")
+	if b, err := io.ReadAll(r); err != nil || string(b) != "the first content" {
+		t.Errorf("%q: %v", b, err)
+	}
+}
+
+func testETag(t *testing.T, s storage.Storage) {
+	seen := map[string]bool{}
+	for _, content := range []string{"1", "2", "3", "33"} {
+		upload(t, s, "a", content)
+		_, info := read(t, s, "a")
+		if seen[info.ETag] || len(info.ETag) < 3 || info.ETag[0] != '"' || info.ETag[len(info.ETag)-1] != '"' {
+			t.Errorf("content %s has the ETag %s", content, info.ETag)
+		}
+		seen[info.ETag] = true
+		if _, again := read(t, s, "a"); again != info {
+			t.Errorf("%+v becomes %+v", info, again)
+		}
+		if got, err := s.List(t.Context(), "", "", 10); err != nil || len(got) != 1 || got[0] != info {
+			t.Errorf("the list has %+v, want %+v: %v", got, info, err)
+		}
+	}
+}
+
+// list returns the paths of one page.
+func list(t *testing.T, s storage.Storage, prefix, after string, limit int) []string {
+	t.Helper()
+	found, err := s.List(t.Context(), prefix, after, limit)
+	check(t, err)
+	paths := []string{}
+	for _, info := range found {
+		paths = append(paths, info.Path)
+	}
+	return paths
+}
+
+func testList(t *testing.T, s storage.Storage) {
+	// "." comes before "/", and "0" after it.
+	all := []string{"a", "b.txt", "b/c", "b/c.d", "b/d/e", "b/d/f", "b0", "c/x", "ü"}
+	for _, path := range slices.Backward(all) {
+		upload(t, s, path, path)
+	}
+	for limit := range len(all) {
+		var got []string
+		for after := ""; ; after = got[len(got)-1] {
+			page := list(t, s, "", after, limit+1)
+			if len(page) > limit+1 {
+				t.Fatalf("%d in a page of %d", len(page), limit+1)
+			}
+			if got = append(got, page...); len(page) == 0 {
+				break
+			}
+		}
+		if !slices.Equal(got, all) {
+			t.Errorf("in pages of %d: %q", limit+1, got)
+		}
+	}
+	for _, prefix := range []string{"", "a", "b", "b/", "b/c", "b/d/", "b/d/e", "c/x", "c/x/", "none", "none/", "ü"} {
+		for _, after := range append([]string{"", "b", "b/", "b/d", "b/d/", "b/d/ee", "bb", "z"}, all...) {
+			var want []string
+			for _, path := range all {
+				if strings.HasPrefix(path, prefix) && path > after {
+					want = append(want, path)
+				}
+			}
+			if got := list(t, s, prefix, after, 100); !slices.Equal(got, want) {
+				t.Errorf("prefix %q after %q: %q, want %q", prefix, after, got, want)
+			}
+		}
+	}
+}
+
+// testListComplete lists while uploads go on.
+func testListComplete(t *testing.T, s storage.Storage) {
+	r, w := io.Pipe()
+	done := make(chan error)
+	go func() {
+		_, err := s.Upload(t.Context(), "a/b", "", r)
+		done <- err
+	}()
+	_, err := io.WriteString(w, "half")
+	check(t, err)
+	if got := list(t, s, "", "", 10); len(got) > 0 {
+		t.Errorf("half an upload is listed: %q", got)
+	}
+	check(t, w.Close())
+	check(t, <-done)
+	if got := list(t, s, "", "", 10); !slices.Equal(got, []string{"a/b"}) {
+		t.Errorf("%q", got)
+	}
+}
+
+// testListBounds has more names in a folder than one should hold at once.
+func testListBounds(t *testing.T, s storage.Storage) {
+	for _, limit := range []int{0, -1} {
+		if _, err := s.List(t.Context(), "", "", limit); !errors.Is(err, errs.Invalid) {
+			t.Errorf("limit %d: %v", limit, err)
+		}
+	}
+	const many = 2500
+	var group errgroup.Group
+	group.SetLimit(16)
+	for i := range many {
+		group.Go(func() error {
+			_, err := s.Upload(t.Context(), fmt.Sprintf("many/%04d", many-1-i), "", strings.NewReader(""))
+			return err
+		})
+	}
+	check(t, group.Wait())
+	var got []string
+	for after := ""; len(got) < many; after = got[len(got)-1] {
+		page := list(t, s, "many/", after, 1700)
+		if len(page) == 0 {
+			break
+		}
+		got = append(got, page...)
+	}
+	for i, path := range got {
+		if want := fmt.Sprintf("many/%04d", i); path != want {
+			t.Fatalf("%s at the place of %s", path, want)
+		}
+	}
+	if len(got) != many {
+		t.Errorf("%d of %d", len(got), many)
+	}
+}
+
+func testSpace(t *testing.T, s storage.Storage) {
+	if got, err := s.Space(t.Context()); err != nil || got.Free > got.Total {
+		t.Errorf("%+v: %v", got, err)
 	}
 }
