@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Bus publishes messages and hands out the items of lists.
+// Bus publishes messages, hands out the items of lists and counts.
 type Bus interface {
 	// Publish gives the message to whoever is subscribed to the channel now,
 	// on any instance. Temporary when the server is away.
@@ -24,6 +24,10 @@ type Bus interface {
 	// Pop removes the oldest item, which goes to one caller only. It waits up
 	// to wait for one; NotFound when none came.
 	Pop(ctx context.Context, list string, wait time.Duration) ([]byte, error)
+	// Count adds by to the counter of that name, which all instances share, and
+	// returns its value and how long it lasts: window from its first use on.
+	// Then it begins anew.
+	Count(ctx context.Context, name string, by int64, window time.Duration) (value int64, rest time.Duration, err error)
 	// Ping says whether the server answers.
 	Ping(ctx context.Context) error
 	// Close ends every subscription.

@@ -23,6 +23,7 @@ func Run(t *testing.T, open func(t *testing.T) func() bus.Bus) {
 		"Pop waits for an item":                                         testPopWaits,
 		"a slow reader costs bounded memory":                            testSlowReader,
 		"Close ends subscriptions":                                      testClose,
+		"instances count together until the window ends":                testCount,
 		"Ping answers":                                                  testPing,
 	} {
 		t.Run(promise, func(t *testing.T) { run(t, open(t)) })
@@ -179,6 +180,49 @@ func testClose(t *testing.T, connect func() bus.Bus) {
 	}
 	if err := b.Publish(t.Context(), "node", nil); err == nil {
 		t.Error("a closed bus publishes")
+	}
+}
+
+func testCount(t *testing.T, connect func() bus.Bus) {
+	first, second := connect(), connect()
+	count := func(b bus.Bus, name string, by int64, window time.Duration) (int64, time.Duration) {
+		t.Helper()
+		value, rest, err := b.Count(t.Context(), name, by, window)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value, rest
+	}
+	for i, step := range []struct {
+		bus  bus.Bus
+		name string
+		by   int64
+		want int64
+	}{
+		{first, "bob", 0, 0}, {first, "bob", 1, 1}, {second, "bob", 1, 2}, {first, "bob", 3, 5}, {second, "eve", 1, 1}, {second, "bob", -2, 3}, {first, "bob", 0, 3},
+	} {
+		if value, rest := count(step.bus, step.name, step.by, time.Hour); value != step.want || rest <= 0 || rest > time.Hour {
+			t.Errorf("step %d: %d for %s, want %d", i, value, rest, step.want)
+		}
+	}
+	UntilAnew(t, second, "short", 50*time.Millisecond)
+}
+
+// UntilAnew counts until the counter begins anew, which it does although it is
+// used all the time.
+func UntilAnew(t *testing.T, b bus.Bus, name string, window time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for last := int64(0); ; {
+		value, _, err := b.Count(ctx, name, 1, window)
+		if err != nil {
+			t.Fatalf("after %d: %v", last, err)
+		}
+		if value <= last {
+			return
+		}
+		last = value
 	}
 }
 

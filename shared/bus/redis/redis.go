@@ -1,7 +1,7 @@
 // Package redis is the bus on Redis, through go-redis: channels are Redis
-// channels, lists are Redis lists, both under a prefix. [Embedded] starts a
-// Redis in this process (miniredis) for who has none; everything else is the
-// same code.
+// channels, lists are Redis lists and counters are keys that expire, all under
+// a prefix. [Embedded] starts a Redis in this process (miniredis) for who has
+// none; everything else is the same code.
 //
 // It is safe to lose: see package bus. A connection that breaks is made again
 // by go-redis; what was published meanwhile is gone, and the readers of the
@@ -29,7 +29,7 @@ import (
 type Options struct {
 	Addr     string // host, host:port or redis:// URL; the port is 6379 by default
 	Password string
-	Prefix   string // of every channel and list; "kernelflow:" by default
+	Prefix   string // of every channel, list and counter; "kernelflow:" by default
 	Log      *slog.Logger
 }
 
@@ -95,6 +95,7 @@ func clientOptions(o Options) (*redis.Options, error) {
 // connects to it.
 func Embedded(log *slog.Logger) (*Bus, error) {
 	server := miniredis.NewMiniRedis()
+	server.ClockTTL(true) // without it no key ever expires
 	if err := server.Start(); err != nil {
 		return nil, fmt.Errorf("redis.Embedded(): %w", errs.Wrap(errs.Temporary, err))
 	}
@@ -129,6 +130,22 @@ func (b *Bus) Pop(ctx context.Context, list string, wait time.Duration) ([]byte,
 		return nil, wrap(err, "Pop(%q)", list)
 	}
 	return []byte(pair[1]), nil
+}
+
+// Count implements bus.Bus.
+func (b *Bus) Count(ctx context.Context, name string, by int64, window time.Duration) (value int64, rest time.Duration, err error) {
+	key := b.prefix + "count:" + name
+	var sum *redis.IntCmd
+	var left *redis.DurationCmd
+	_, err = b.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.SetNX(ctx, key, 0, window)
+		sum, left = p.IncrBy(ctx, key, by), p.PTTL(ctx, key)
+		return nil
+	})
+	if err != nil {
+		return 0, 0, wrap(err, "Count(%q)", name)
+	}
+	return sum.Val(), left.Val(), nil
 }
 
 // Ping implements bus.Bus.

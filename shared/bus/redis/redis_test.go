@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 
@@ -28,7 +29,9 @@ func connector(t *testing.T, o redis.Options) func() bus.Bus {
 
 func TestConformanceInProcess(t *testing.T) {
 	bustest.Run(t, func(t *testing.T) func() bus.Bus {
-		return connector(t, redis.Options{Addr: miniredis.RunT(t).Addr()})
+		server := miniredis.RunT(t)
+		server.ClockTTL(true)
+		return connector(t, redis.Options{Addr: server.Addr()})
 	})
 }
 
@@ -58,14 +61,28 @@ func TestEmbeddedNeedsNothing(t *testing.T) {
 	}
 }
 
+func TestACounterOfTheEmbeddedServerBeginsAnew(t *testing.T) {
+	b, err := redis.Embedded(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	bustest.UntilAnew(t, b, "x", 20*time.Millisecond)
+}
+
 func TestAServerThatIsAwayIsTemporary(t *testing.T) {
 	server := miniredis.RunT(t)
 	b := connector(t, redis.Options{Addr: server.Addr()})()
 	server.Close()
 	_, subscribing := b.Subscribe(t.Context(), "node")
 	_, popping := b.Pop(t.Context(), "list", 0)
+	_, _, counting := b.Count(t.Context(), "x", 1, time.Minute)
 	for what, err := range map[string]error{
-		"Publish": b.Publish(t.Context(), "node", nil), "Subscribe": subscribing, "Pop": popping, "Ping": b.Ping(t.Context()),
+		"Publish": b.Publish(t.Context(), "node", nil), "Subscribe": subscribing, "Pop": popping, "Count": counting, "Ping": b.Ping(t.Context()),
 	} {
 		if !errors.Is(err, errs.Temporary) {
 			t.Errorf("%s: %v", what, err)
