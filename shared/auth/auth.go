@@ -1,12 +1,19 @@
 // Package auth makes and checks tokens and passwords. It keeps nothing: users
 // are the store's, what each may do is shared/user's.
 //
-// Two kinds of token exist, both JWT signed with HS256. A user's token is
-// KernelCI's (`sub` is the user's id, `aud` is "fastapi-users:auth", `exp` only
-// when a lifetime is set), so that tokens move between the two systems when
-// they share a key; a second, "unified" key is accepted when one is configured.
-// A job's token names the one node that the job reports on, in `sub`, has an
-// audience of its own and always ends.
+// All tokens are JWT signed with HS256; what a token is good for is its
+// audience, and nothing else is:
+//
+//   - A user's token is KernelCI's (`sub` is the user's id, `aud` is
+//     "fastapi-users:auth", `exp` only when a lifetime is set), so that tokens
+//     move between the two systems when they share a key; a second, "unified"
+//     key is accepted when one is configured.
+//   - A personal token is one that a user makes for a program. It has an id,
+//     under which the store knows its scopes until it is revoked, so that it
+//     can be: see [Auth.Authenticate].
+//   - A job's token names the one node that the job reports on, in `sub`, and
+//     always ends.
+//   - A mailed token lets its reader do one thing once: see [Auth.Once].
 //
 // Passwords are hashed with Argon2id. A bcrypt hash of an existing database is
 // accepted, and [Auth.CheckPassword] then says that it should be replaced.
@@ -14,6 +21,8 @@
 // Decisions. The parameters of Argon2id are the least that OWASP's password
 // storage cheat sheet recommends (19 MiB, two passes), because a small instance
 // must survive some logins at once. At most four hashes are computed at a time.
+// A personal token has an audience of its own rather than that of a user's: a
+// KernelCI that shares the key knows nothing of scopes and must refuse it.
 package auth
 
 import (
@@ -27,13 +36,15 @@ import (
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
+	"github.com/kernelflow/kernelflow/shared/user"
 )
 
-// The audiences of the two kinds of token. The first is that of fastapi-users,
-// on which KernelCI's API is built.
+// The audiences of the kinds of token; those of mailed ones are a Purpose. The
+// first is that of fastapi-users, on which KernelCI's API is built.
 const (
-	audienceUser = "fastapi-users:auth"
-	audienceJob  = "kernelflow:job"
+	audienceUser     = "fastapi-users:auth"
+	audiencePersonal = "kernelflow:token"
+	audienceJob      = "kernelflow:job"
 )
 
 // minSecret is the least length of a signing key, bytes.
@@ -69,7 +80,21 @@ func New(o Options) (*Auth, error) {
 
 // UserToken makes a user's token.
 func (a *Auth) UserToken(id node.ID) (string, error) {
-	return a.sign(string(id), audienceUser, a.options.Life)
+	return a.sign(a.claims(string(id), audienceUser, a.options.Life))
+}
+
+// PersonalToken makes the token that t describes for its owner. It says the
+// owner's address and the scopes, as permissions, for who cannot ask the store.
+func (a *Auth) PersonalToken(t user.Token, owner user.User) (string, error) {
+	c := a.claims(string(owner.ID), audiencePersonal, 0)
+	c.ID, c.Email = string(t.ID), owner.Email
+	for _, s := range t.Scopes {
+		c.Permissions = append(c.Permissions, string(s))
+	}
+	if !t.Expires.IsZero() {
+		c.ExpiresAt = jwt.NewNumericDate(t.Expires)
+	}
+	return a.sign(c)
 }
 
 // JobToken makes a token that lets a job report on the node id for life.
@@ -77,7 +102,7 @@ func (a *Auth) JobToken(id node.ID, life time.Duration) (string, error) {
 	if life <= 0 {
 		return "", errs.New(errs.Invalid, "auth.JobToken(%s): lifetime %s is not positive", id, life)
 	}
-	return a.sign(string(id), audienceJob, life)
+	return a.sign(a.claims(string(id), audienceJob, life))
 }
 
 // claims are all that a token may say.
@@ -85,45 +110,63 @@ type claims struct {
 	jwt.RegisteredClaims
 	Email       string   `json:"email,omitempty"`
 	Permissions []string `json:"permissions,omitempty"`
+	Fingerprint string   `json:"fingerprint,omitempty"` // see Once
 }
 
-func (a *Auth) sign(subject, audience string, life time.Duration) (string, error) {
+// claims begins a token; life 0 is for ever.
+func (a *Auth) claims(subject, audience string, life time.Duration) claims {
 	c := claims{RegisteredClaims: jwt.RegisteredClaims{Subject: subject, Audience: jwt.ClaimStrings{audience}}}
 	if life > 0 {
 		c.ExpiresAt = jwt.NewNumericDate(a.options.Now().Add(life))
 	}
+	return c
+}
+
+func (a *Auth) sign(c claims) (string, error) {
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(a.options.Secret)
 	if err != nil {
-		return "", fmt.Errorf("auth.sign(%s): %w", subject, err)
+		return "", fmt.Errorf("auth.sign(%s): %w", c.Subject, err)
 	}
 	return token, nil
 }
 
-// Bearer is whom a token speaks for: exactly one field is set.
+// Bearer is whom a token speaks for: a user or a node.
 type Bearer struct {
-	User node.ID
-	Node node.ID // a job's
+	User  node.ID
+	Token node.ID // set when it is a personal token of the user's
+	Node  node.ID // a job's
 }
 
 // errToken is the only thing that a bad token learns.
 var errToken = errs.New(errs.Unauthenticated, "Unauthorized")
 
-// Verify checks a token. The error is always errs.Unauthenticated and says
-// nothing about why.
+// Verify checks a user's, personal or job's token. The error is always
+// errs.Unauthenticated and says nothing about why. Whether the user is still
+// there, and the personal token, is for [Auth.Authenticate] to say.
 func (a *Auth) Verify(token string) (Bearer, error) {
 	c, err := a.read(token)
 	if err != nil {
 		return Bearer{}, err
 	}
+	return c.bearer()
+}
+
+func (c *claims) bearer() (Bearer, error) {
 	id, err := node.ParseID(c.Subject)
 	if err != nil || len(c.Audience) != 1 {
 		return Bearer{}, errToken
 	}
-	switch {
-	case c.Audience[0] == audienceUser:
+	switch c.Audience[0] {
+	case audienceUser:
 		return Bearer{User: id}, nil
-	case c.Audience[0] == audienceJob && c.ExpiresAt != nil:
-		return Bearer{Node: id}, nil
+	case audiencePersonal:
+		if token, err := node.ParseID(c.ID); err == nil {
+			return Bearer{User: id, Token: token}, nil
+		}
+	case audienceJob:
+		if c.ExpiresAt != nil {
+			return Bearer{Node: id}, nil
+		}
 	}
 	return Bearer{}, errToken
 }

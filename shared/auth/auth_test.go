@@ -1,6 +1,8 @@
 package auth_test
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/base64"
 	"errors"
 	"strings"
@@ -95,6 +97,8 @@ func TestOnlyOurSignaturesAreAccepted(t *testing.T) {
 		"another key":               {sign(jwt.SigningMethodHS256, []byte("something else entirely"), claims("fastapi-users:auth")), false},
 		"no signature":              {sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, claims("fastapi-users:auth")), false},
 		"another algorithm":         {sign(jwt.SigningMethodHS512, secret, claims("fastapi-users:auth")), false},
+		"a public key":              {sign(jwt.SigningMethodRS256, rsaKey(t), claims("fastapi-users:auth")), false},
+		"personal without an id":    {sign(jwt.SigningMethodHS256, secret, claims("kernelflow:token")), false},
 		"another audience":          {sign(jwt.SigningMethodHS256, secret, claims("fastapi-users:reset")), false},
 		"two audiences":             {sign(jwt.SigningMethodHS256, secret, claims("fastapi-users:auth", "kernelflow:job")), false},
 		"a job's token without end": {sign(jwt.SigningMethodHS256, secret, claims("kernelflow:job")), false},
@@ -143,4 +147,13 @@ func TestAShortSecretIsRefused(t *testing.T) {
 			t.Errorf("%q, %q: %v", o.Secret, o.Unified, err)
 		}
 	}
+}
+
+func rsaKey(t *testing.T) *rsa.PrivateKey {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }

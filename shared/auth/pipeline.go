@@ -2,20 +2,10 @@ package auth
 
 import (
 	"context"
-	"errors"
 	"slices"
-	"strings"
 
-	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
-	"github.com/kernelflow/kernelflow/shared/user"
 )
-
-// Accounts is where the owners of tokens are looked up.
-type Accounts interface {
-	// User returns an account by id; NotFound.
-	User(ctx context.Context, id node.ID) (user.User, error)
-}
 
 // Permit is what a token allows at the pipeline's own endpoints.
 type Permit struct {
@@ -29,37 +19,28 @@ func (p Permit) Allows(permission string) bool { return slices.Contains(p.Permis
 // Pipeline checks a token as the pipeline's own endpoints take it: signed by
 // one of the keys, not ended, with an e-mail address and permissions; the
 // audience does not count. A token that names an account (in `sub`) is good
-// only while the account is there and active; one of KernelCI's that names none
-// is taken at its word. Unauthenticated says nothing about why; Temporary when
-// the accounts cannot be asked.
+// only while the account is there and active, a personal one until it is
+// revoked; one of KernelCI's that names none is taken at its word.
+// Unauthenticated says nothing about why; Temporary when the accounts cannot be
+// asked.
 func (a *Auth) Pipeline(ctx context.Context, accounts Accounts, token string) (Permit, error) {
 	c, err := a.read(token)
 	if err != nil || c.Email == "" {
 		return Permit{}, errToken
 	}
-	if id, err := node.ParseID(c.Subject); err == nil {
-		if _, err := owner(ctx, accounts, id); err != nil {
+	p := Permit{Email: c.Email, Permissions: c.Permissions}
+	id, err := node.ParseID(c.Subject)
+	if err != nil {
+		return p, nil
+	}
+	b := Bearer{User: id}
+	if slices.Contains(c.Audience, audiencePersonal) {
+		if b, err = c.bearer(); err != nil {
 			return Permit{}, err
 		}
 	}
-	return Permit{Email: c.Email, Permissions: c.Permissions}, nil
-}
-
-// owner returns an active account; Unauthenticated when there is none.
-func owner(ctx context.Context, accounts Accounts, id node.ID) (user.User, error) {
-	u, err := accounts.User(ctx, id)
-	if errors.Is(err, errs.NotFound) || err == nil && !u.Active {
-		return user.User{}, errToken
+	if _, err := b.owner(ctx, accounts); err != nil {
+		return Permit{}, err
 	}
-	return u, err
-}
-
-// FromHeader returns the token of an Authorization header, which may stand
-// there bare or behind "Bearer".
-func FromHeader(header string) string {
-	header = strings.TrimSpace(header)
-	if scheme, token, ok := strings.Cut(header, " "); ok && strings.EqualFold(scheme, "Bearer") {
-		return strings.TrimSpace(token)
-	}
-	return header
+	return p, nil
 }
