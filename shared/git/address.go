@@ -74,6 +74,15 @@ func checkCommit(commit string) error {
 	return nil
 }
 
+var abbreviationForm = regexp.MustCompile(`^[0-9a-f]{7,64}$`)
+
+func checkAbbreviation(commit string) error {
+	if !abbreviationForm.MatchString(commit) {
+		return errs.New(errs.Invalid, "commit %.80q: must be an id or the first digits of one, 7 or more hex digits in lower case", commit)
+	}
+	return nil
+}
+
 var credentials = regexp.MustCompile(`://[^/\s@]*@`)
 
 // redact blots out the user and password of every URL in text.

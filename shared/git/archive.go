@@ -20,8 +20,8 @@ const (
 	mostBlocks = 8
 )
 
-// Archive writes the commit's source as a gzipped tar to w, everything below
-// the folder prefix ("" for none). It streams: nothing is kept on disk, and
+// Archive writes the commit's source, with the patches of Apply, as a gzipped
+// tar to w, everything below the folder prefix ("" for none). It streams: nothing is kept on disk, and
 // memory does not grow with the archive. Bytes before compression go to
 // report, which may be nil. An error of w is returned as it is, wrapped.
 func (s *Snapshot) Archive(ctx context.Context, prefix string, w io.Writer, report func(Progress)) error {
@@ -53,8 +53,9 @@ func (s *Snapshot) tar(ctx context.Context, prefix string, w io.Writer) error {
 	if prefix != "" {
 		args = append(args, "--prefix="+prefix+"/")
 	}
-	args = append(args, s.mirror.want.ID)
-	return s.explain(s.mirror.git.run(ctx, call{dir: s.mirror.dir, lock: s.mirror.lock, out: w, args: args}))
+	c := s.call(append(args, s.source())...)
+	c.out = w
+	return s.explain(s.mirror.git.run(ctx, c))
 }
 
 // reportEvery is how many bytes of an archive lie between two reports.

@@ -4,8 +4,8 @@
 //
 // [Git.Heads] asks a server for the heads of any number of branches in one
 // call. [Git.Fetch] brings one commit into the tree's mirror and returns a
-// [Snapshot], which is read ([Snapshot.Revision], [Snapshot.Archive]) and then
-// closed.
+// [Snapshot], which is read ([Snapshot.Revision], [Snapshot.Archive]), patched
+// if need be ([Snapshot.Apply]), and then closed.
 //
 // # Promises
 //
@@ -36,6 +36,11 @@
 // mirror whose owner was killed becomes free only when the orphaned git has
 // ended too. The price: one fetch waits for the archives of the same tree, and
 // this package needs a Unix.
+//
+// Patches are applied by git to an index of their own, whose new objects lie
+// beside the mirror and find the rest in it: a mirror holds only what its server
+// has, however many patches are tried. What a killed process left there goes with
+// the next Fetch.
 //
 // A mirror holds the branches that were asked for and all tags, with their
 // whole history: describing a commit needs it. The remote's name is not kept

@@ -16,7 +16,7 @@ import (
 )
 
 // Commit names a commit of a tree. Branch is where it was found; it may have
-// moved on since.
+// moved on since. ID may be the first digits of it, 7 or more.
 type Commit struct {
 	URL    string
 	Branch string
@@ -44,10 +44,10 @@ func (g *Git) mirrorOf(c Commit) *mirror {
 // Fetch brings the commit into its tree's mirror and returns it for reading;
 // the caller closes it. It fetches what is new on the branch and the tags; a
 // commit that the branch no longer holds is taken from the mirror or asked for
-// by its id. Progress goes to report, which may be nil. NotFound when the
+// by its whole id. Progress goes to report, which may be nil. NotFound when the
 // server has no such repository, or the commit cannot be had any more.
 func (g *Git) Fetch(ctx context.Context, c Commit, report func(Progress)) (*Snapshot, error) {
-	if err := errors.Join(g.checkURL(c.URL), checkBranch(c.Branch), checkCommit(c.ID)); err != nil {
+	if err := errors.Join(g.checkURL(c.URL), checkBranch(c.Branch), checkAbbreviation(c.ID)); err != nil {
 		return nil, err
 	}
 	m := g.mirrorOf(c)
@@ -105,8 +105,16 @@ func (m *mirror) update(ctx context.Context, report func(Progress)) (head string
 // the branch.
 func (m *mirror) ensure(ctx context.Context, report func(Progress), branchErr error) error {
 	found, err := m.resolve(ctx, m.want.ID)
-	if err != nil || found != "" {
+	if err != nil {
 		return err
+	}
+	// A name that looks like the digits of a commit may be a tag's.
+	if found != "" && strings.HasPrefix(found, m.want.ID) {
+		m.want.ID = found
+		return nil
+	}
+	if checkCommit(m.want.ID) != nil {
+		return errs.New(errs.NotFound, "no commit of the tree starts with %s, or more than one does", m.want.ID)
 	}
 	err = m.fetch(ctx, report, "--no-prune", m.want.ID+":refs/commits/"+m.want.ID)
 	if errors.Is(err, errs.NotFound) && branchErr != nil {
@@ -151,6 +159,7 @@ func (m *mirror) prepare(ctx context.Context) error {
 	} else if errors.Is(err, fs.ErrNotExist) {
 		err = m.sweep()
 	}
+	err = errors.Join(err, os.RemoveAll(m.room()))
 	if err != nil {
 		return errs.Wrap(errs.Temporary, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -17,6 +18,7 @@ import (
 type call struct {
 	dir    string         // the bare repository; "" for none
 	lock   *os.File       // held by git too: it is free only when git has ended
+	env    []string       // beside what every git gets
 	in     string         // what git reads
 	out    io.Writer      // what git writes goes there; nil: nowhere
 	report func(Progress) // nil: nobody wants to know
@@ -66,7 +68,7 @@ const reapDelay = 5 * time.Second
 // run runs git. The error is a *failure when git itself said why it failed.
 func (g *Git) run(ctx context.Context, c call) error {
 	cmd := exec.CommandContext(ctx, "git", g.arguments(c)...)
-	cmd.Env = g.env
+	cmd.Env = slices.Concat(g.env, c.env)
 	cmd.Dir = g.dir
 	cmd.Stdin = strings.NewReader(c.in)
 	out := &sink{w: c.out}

@@ -17,12 +17,19 @@ import (
 // Snapshot is a commit in its tree's mirror. While it is open nobody changes
 // the mirror.
 type Snapshot struct {
-	mirror *mirror
-	tip    bool
+	mirror  *mirror
+	tip     bool
+	patched *patched // nil: no patches
 }
 
-// Close lets others change the mirror.
-func (s *Snapshot) Close() error { return s.mirror.lock.Close() }
+// Close lets others change the mirror, and removes what Apply has made.
+func (s *Snapshot) Close() error {
+	var err error
+	if s.patched != nil {
+		err = os.RemoveAll(s.patched.dir)
+	}
+	return errors.Join(err, s.mirror.lock.Close())
+}
 
 // Limits on what is read of a repository, bytes.
 const (
@@ -95,9 +102,28 @@ func (s *Snapshot) text(ctx context.Context, limit int, args ...string) (string,
 }
 
 func (s *Snapshot) ask(ctx context.Context, limit int, c call) ([]byte, error) {
-	c.dir, c.lock = s.mirror.dir, s.mirror.lock
+	in := c.in
+	c = s.call(c.args...)
+	c.in = in
 	b, err := s.mirror.git.ask(ctx, limit, c)
 	return b, s.explain(err)
+}
+
+// call is a run of git on the mirror, and on what Apply has made.
+func (s *Snapshot) call(args ...string) call {
+	c := call{dir: s.mirror.dir, lock: s.mirror.lock, args: args}
+	if s.patched != nil {
+		c.env = s.patched.env
+	}
+	return c
+}
+
+// source is the commit whose source Archive writes.
+func (s *Snapshot) source() string {
+	if s.patched != nil {
+		return s.patched.commit
+	}
+	return s.mirror.want.ID
 }
 
 // machine matches failures that are this machine's, not the mirror's.
