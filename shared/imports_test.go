@@ -32,6 +32,7 @@ var rooms = []struct {
 	{"shared/jobdef", []string{"shared/errs", "shared/node", "shared/pipeline"}},
 	{"shared/auth", []string{"shared/errs", "shared/node", "shared/user"}},
 	{"shared/git", []string{"shared/errs", "shared/node"}},
+	{"shared/patch", []string{"shared/errs"}},
 	{"shared/mail", []string{"shared/errs"}},
 	{"shared/bus", nil},
 	{"shared/storage", []string{"shared/errs"}},
@@ -48,7 +49,7 @@ var rooms = []struct {
 	{"shared", nil},
 	{"functions/catalog", []string{"functions/*", "shared/app", "shared/errs", "shared/event", "shared/node"}},
 	{"functions/*", []string{"shared/errs", "shared/node", "shared/event", "shared/user", "shared/pipeline", "shared/schedule",
-		"shared/jobdef", "shared/auth", "shared/git", "shared/mail", "shared/bus", "shared/storage", "shared/runtime", "shared/store", "shared/relay"}},
+		"shared/jobdef", "shared/auth", "shared/git", "shared/patch", "shared/mail", "shared/bus", "shared/storage", "shared/runtime", "shared/store", "shared/relay"}},
 	{"infra/*", []string{"functions/catalog", "shared/app", "shared/errs", "shared/event"}},
 	{"local", []string{"local/*", "functions/catalog", "shared/app", "shared/errs", "shared/job", "shared/mail"}},
 	{"local/*", []string{"local/*", "functions/catalog", "shared/*"}},
@@ -71,6 +72,7 @@ var doors = []struct {
 	{"github.com/golang-jwt/jwt", "shared/auth"},
 	{"github.com/danielgtaylor/huma", "functions/api"},
 	{"github.com/klauspost/pgzip", "shared/git"},
+	{"github.com/bluekeyes/go-gitdiff", "shared/patch"},
 	{"github.com/GoogleCloudPlatform/functions-framework-go", "infra/cloudrun"},
 }
 
