@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"reflect"
 	"regexp"
 	"strings"
 	"time"
@@ -85,22 +84,39 @@ func New(o Options) (http.Handler, error) {
 }
 
 func (f *Function) routes() http.Handler {
-	versioned := http.NewServeMux()
-	config := huma.DefaultConfig("Kernelflow: the KernelCI API", "0")
-	config.CreateHooks = nil // no $schema in what we send: clients of KernelCI do not expect it
-	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", BearerFormat: "JWT"}}
-	api := humago.New(versioned, config)
+	versioned := router{http.NewServeMux()}
+	api := humago.New(versioned, settings())
+	api.UseMiddleware(f.authenticate)
 	f.userRoutes(api)
 	f.nodeRoutes(api)
 	f.eventRoutes(api)
 	f.queueRoutes(api)
 	f.deadLetterRoutes(api)
+	measured := f.healthRoutes(versioned.ServeMux)
+	docsRoutes(versioned.ServeMux, api.OpenAPI())
 
 	mux := http.NewServeMux()
 	f.storageRoutes(mux)
-	measured := f.healthRoutes(mux)
 	mux.Handle("/", withVersion(versioned))
 	return measured(mux)
+}
+
+// settings is how huma reads requests and what the description says of all
+// routes. The pages with the description are our own: see docs.go.
+func settings() huma.Config {
+	config := huma.DefaultConfig("Kernelflow: the KernelCI API", "0")
+	config.CreateHooks = nil // no $schema in what we send: clients of KernelCI do not expect it
+	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
+	config.Formats, config.DefaultFormat = formats, "application/json"
+	config.AllowAdditionalPropertiesByDefault = true // as KernelCI: what is not known is ignored
+	config.Components = &huma.Components{
+		Schemas: newRegistry(),
+		SecuritySchemes: map[string]*huma.SecurityScheme{
+			"token":    {Type: "http", Scheme: "bearer", BearerFormat: "JWT"},
+			"password": {Type: "oauth2", Flows: &huma.OAuthFlows{Password: &huma.OAuthFlow{TokenURL: "user/login", Scopes: map[string]string{}}}},
+		},
+	}
+	return config
 }
 
 var otherVersion = regexp.MustCompile(`^/(v[0-9.]+)(/|$)`)
@@ -131,29 +147,6 @@ func rooted(r *http.Request, prefix string) *http.Request {
 	r.URL.Path, r.URL.RawPath = prefix+"/", ""
 	return r
 }
-
-// register adds one route.
-func register[I, O any](api huma.API, method, path, summary string, handler func(context.Context, *I) (*O, error), options ...func(*huma.Operation)) {
-	op := huma.Operation{
-		OperationID: operationID(method, path), Method: method, Path: path, Summary: summary,
-		DefaultStatus: http.StatusOK, MaxBodyBytes: 4 << 20,
-	}
-	// A handler that takes the raw body checks it by itself.
-	_, op.SkipValidateBody = reflect.TypeFor[I]().FieldByName("RawBody")
-	for _, option := range options {
-		option(&op)
-	}
-	huma.Register(api, op, handler)
-}
-
-var notWord = regexp.MustCompile(`[^a-z0-9]+`)
-
-func operationID(method, path string) string {
-	return strings.Trim(notWord.ReplaceAllString(strings.ToLower(method+"-"+path), "-"), "-")
-}
-
-// needsToken marks a route in the description.
-func needsToken(op *huma.Operation) { op.Security = []map[string][]string{{"token": {}}} }
 
 func (f *Function) newID() (node.ID, error) {
 	var random [8]byte

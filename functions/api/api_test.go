@@ -257,7 +257,7 @@ func TestErrorsAreThoseOfKernelCI(t *testing.T) {
 		{"", "POST", "/latest/node", checkoutBody, 401, `{"detail":"Unauthorized"}`},
 		{s.bob, "PATCH", "/latest/node/" + string(n.ID), `{"state":"done"}`, 401, `{"detail":"Unauthorized"}`},
 		{s.bob, "POST", "/latest/node", `{"name":"x","path":["x"],"kind":"nonsense"}`, 400, `{"detail":"Invalid kind: nonsense"}`},
-		{s.bob, "POST", "/latest/node", `{"path":["x"]}`, 422, `{"detail":[{"loc":["body","name"],"msg":"must not be empty","type":"value_error"}]}`},
+		{s.bob, "POST", "/latest/node", `{"path":["x"]}`, 422, `{"detail":[{"loc":["body","name"],"msg":"Field required","type":"missing"}]}`},
 		{s.bob, "POST", "/latest/node", `{"name":"x","path":"x"}`, 422, ""},
 		{s.bob, "POST", "/latest/node", `{"name":`, 422, ""},
 		{s.bob, "POST", "/latest/node", `{"name":"x","path":["x"],"parent":"65f0000000000000000000ff"}`, 404, `{"detail":"Parent not found with id: 65f0000000000000000000ff"}`},

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -21,9 +24,17 @@ type failure struct {
 
 // fault is one thing wrong with a request's body or parameters.
 type fault struct {
-	Loc  []string `json:"loc"`
-	Msg  string   `json:"msg"`
-	Type string   `json:"type"`
+	Loc  []place `json:"loc"`
+	Msg  string  `json:"msg"`
+	Type string  `json:"type"`
+}
+
+// MarshalJSON writes the place in a list as a number.
+func (p place) MarshalJSON() ([]byte, error) {
+	if n, err := strconv.Atoi(string(p)); err == nil {
+		return json.Marshal(n)
+	}
+	return json.Marshal(string(p))
 }
 
 // Error implements error.
@@ -41,11 +52,29 @@ func (f *failure) Error() string {
 // GetStatus implements huma.StatusError.
 func (f *failure) GetStatus() int { return f.status }
 
+// comeBack are the statuses after which the same request may succeed.
+var comeBack = []int{http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
+
+// retryAfter is how long a client should wait then, in seconds.
+const retryAfter = "5"
+
+// GetHeaders implements huma.HeadersError.
+func (f *failure) GetHeaders() http.Header {
+	if slices.Contains(comeBack, f.status) {
+		return http.Header{"Retry-After": {retryAfter}}
+	}
+	return nil
+}
+
 // huma asks this variable for the shape of its own errors.
 func init() {
 	huma.NewError = func(status int, msg string, causes ...error) huma.StatusError {
-		if status == http.StatusUnprocessableEntity || status == http.StatusBadRequest && len(causes) > 0 {
+		switch {
+		case status == http.StatusUnprocessableEntity || status == http.StatusBadRequest:
 			return invalidRequest(msg, causes)
+		case status == http.StatusInternalServerError && msg == "cannot read request body":
+			// The client broke off, or its chunks are malformed.
+			return &failure{status: http.StatusBadRequest, Detail: "the body cannot be read"}
 		}
 		return &failure{status: status, Detail: msg}
 	}
@@ -55,27 +84,51 @@ func init() {
 func invalidRequest(msg string, causes []error) *failure {
 	faults := []fault{}
 	for _, cause := range causes {
-		f := fault{Loc: []string{"body"}, Msg: cause.Error(), Type: "value_error"}
-		if d, ok := cause.(huma.ErrorDetailer); ok {
-			f.Loc, f.Msg = strings.Split(d.ErrorDetail().Location, "."), d.ErrorDetail().Message
-		}
-		faults = append(faults, f)
+		faults = append(faults, faultOf(cause))
 	}
 	if len(faults) == 0 {
-		faults = append(faults, fault{Loc: []string{"body"}, Msg: msg, Type: "value_error"})
+		faults = append(faults, fault{Loc: []place{"body"}, Msg: msg, Type: "missing"})
 	}
 	return &failure{status: http.StatusUnprocessableEntity, Detail: faults}
+}
+
+var missing = regexp.MustCompile(`^expected required property (.+) to be present$`)
+
+func faultOf(cause error) fault {
+	f := fault{Loc: []place{"body"}, Msg: cause.Error(), Type: "value_error"}
+	var d *huma.ErrorDetail
+	if !errors.As(cause, &d) {
+		return f
+	}
+	f.Loc, f.Msg = placesOf(d.Location), d.Message
+	if m := missing.FindStringSubmatch(f.Msg); m != nil {
+		f.Loc, f.Msg, f.Type = append(f.Loc, place(m[1])), "Field required", "missing"
+	}
+	return f
+}
+
+var inList = regexp.MustCompile(`\[(\d+)\]`)
+
+// placesOf parts a dotted place: body.path[0] is body, path, 0.
+func placesOf(location string) []place {
+	var out []place
+	for part := range strings.SplitSeq(inList.ReplaceAllString(location, ".$1"), ".") {
+		if part != "" {
+			out = append(out, place(part))
+		}
+	}
+	return out
 }
 
 // invalidBody is the answer to a body that is not what the route takes: the
 // field is the dotted name before the first ": " of the error's text.
 func invalidBody(err error) error {
 	text := err.Error()
-	loc := []string{"body"}
+	location := "body"
 	if field, rest, ok := strings.Cut(text, ": "); ok && !strings.ContainsAny(field, " \"") {
-		loc, text = append(loc, strings.Split(field, ".")...), rest
+		location, text = location+"."+field, rest
 	}
-	return &failure{status: http.StatusUnprocessableEntity, Detail: []fault{{Loc: loc, Msg: text, Type: "value_error"}}}
+	return &failure{status: http.StatusUnprocessableEntity, Detail: []fault{{Loc: placesOf(location), Msg: text, Type: "value_error"}}}
 }
 
 // fail turns an error of the domain into an answer. What nobody classified
@@ -106,15 +159,18 @@ func plain(status int, text string) error { return &failure{status: status, Deta
 
 // writeError is fail for the routes that are not huma's.
 func (f *Function) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	answer := f.fail(r.Context(), err)
-	status := http.StatusInternalServerError
-	var ready *failure
-	if errors.As(answer, &ready) {
-		status = ready.status
+	answer := &failure{status: http.StatusInternalServerError}
+	errors.As(f.fail(r.Context(), err), &answer)
+	writeFailure(w, answer)
+}
+
+// writeFailure answers with a failure.
+func writeFailure(w http.ResponseWriter, f *failure) {
+	for name, values := range f.GetHeaders() {
+		w.Header()[name] = values
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	if err := json.NewEncoder(w).Encode(answer); err != nil {
-		f.log.Debug("writing an answer", "error", err)
-	}
+	w.WriteHeader(f.status)
+	// The client has gone when this fails.
+	_ = json.NewEncoder(w).Encode(f)
 }

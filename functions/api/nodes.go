@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,13 +32,13 @@ func (f *Function) nodeRoutes(api huma.API) {
 }
 
 type nodeInput struct {
-	ID string `path:"id" doc:"24 hex digits"`
+	ID idInPath `path:"id"`
 }
 
 type nodeOutput struct{ Body *node.Node }
 
 func (f *Function) getNode(ctx context.Context, in *nodeInput) (*nodeOutput, error) {
-	id, err := node.ParseID(in.ID)
+	id, err := in.ID.parse()
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
@@ -175,30 +174,13 @@ func (f *Function) countNodes(ctx context.Context, in *struct{ Filters }) (*coun
 	return &countOutput{Body: count}, nil
 }
 
-// decodeNode reads a node from a request's body and checks it, filling what
-// the client left out.
-func (f *Function) decodeNode(body []byte) (node.Node, error) {
-	var n node.Node
-	if err := decode(body, &n); err != nil {
-		return n, err
-	}
+// nodeBody is a node as a client sends it.
+type nodeBody struct{ node.Node }
+
+// completed gives a node from a body what the client left out, and checks it.
+func (f *Function) completed(n node.Node) (node.Node, error) {
 	n.SetDefaults(f.now())
 	return n, checkNode(n)
-}
-
-// decode reads one JSON value; the error is an answer.
-func decode(body []byte, v any) error {
-	err := json.Unmarshal(body, v)
-	var wrong *json.UnmarshalTypeError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &wrong) && wrong.Field != "":
-		return invalidBody(errs.New(errs.Invalid, "%s: is a %s where another type is needed", wrong.Field, wrong.Value))
-	case errors.Is(err, errs.Invalid):
-		return err
-	}
-	return invalidBody(err)
 }
 
 // checkNode answers an invalid node as KernelCI does: an unknown kind with
@@ -212,6 +194,3 @@ func checkNode(n node.Node) error {
 	}
 	return nil
 }
-
-// isNull says whether a field of a body is JSON's null.
-func isNull(raw json.RawMessage) bool { return bytes.Equal(bytes.TrimSpace(raw), []byte("null")) }

@@ -20,8 +20,8 @@ import (
 const popWait = 30 * time.Second
 
 func (f *Function) queueRoutes(api huma.API) {
-	register(api, http.MethodPost, "/publish/{channel}", "Publish an event to all who listen to a channel", f.publish, needsToken)
-	register(api, http.MethodPost, "/push/{list}", "Append an event to a list", f.push, needsToken)
+	register(api, http.MethodPost, "/publish/{channel}", "Publish an event to all who listen to a channel", f.publish, needsToken, takes[eventBody])
+	register(api, http.MethodPost, "/push/{list}", "Append an event to a list", f.push, needsToken, takes[eventBody])
 	register(api, http.MethodGet, "/pop/{list}", "Take the oldest event of a list", f.pop, needsToken)
 }
 

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/user"
@@ -15,15 +15,37 @@ import (
 
 // WithToken is embedded by the inputs of routes that want to know who asks.
 type WithToken struct {
-	Authorization string `header:"Authorization" doc:"Bearer TOKEN"`
+	Authorization string `header:"Authorization" hidden:"true"`
 }
 
 // errUnauthorized answers whoever is not known or may not do this to a node.
 var errUnauthorized = errs.New(errs.Unauthenticated, "Unauthorized")
 
+// actorKey is where authenticate leaves who asks.
+type actorKey struct{}
+
+// authenticate lets a request to a route that needs a token go on when it has a
+// good one. Nothing else of the request has been read by then.
+func (f *Function) authenticate(ctx huma.Context, next func(huma.Context)) {
+	if len(ctx.Operation().Security) == 0 {
+		next(ctx)
+		return
+	}
+	u, err := f.actor(ctx.Context(), WithToken{Authorization: ctx.Header("Authorization")})
+	if err != nil {
+		r, w := humago.Unwrap(ctx)
+		f.writeError(w, r, err)
+		return
+	}
+	next(huma.WithValue(ctx, actorKey{}, u))
+}
+
 // actor returns who asks; Unauthenticated without a good token of an active
 // account.
 func (f *Function) actor(ctx context.Context, in WithToken) (user.User, error) {
+	if u, known := ctx.Value(actorKey{}).(user.User); known {
+		return u, nil
+	}
 	scheme, token, _ := strings.Cut(in.Authorization, " ")
 	if !strings.EqualFold(scheme, "Bearer") {
 		return user.User{}, errUnauthorized
@@ -63,7 +85,13 @@ func (f *Function) admin(ctx context.Context, in WithToken) (user.User, error) {
 type whoamiOutput struct{ Body user.User }
 
 type loginInput struct {
-	RawBody []byte `contentType:"application/x-www-form-urlencoded"`
+	Body loginForm `contentType:"application/x-www-form-urlencoded"`
+}
+
+type loginForm struct {
+	Username  string `json:"username" minLength:"1"`
+	Password  string `json:"password" minLength:"1"`
+	GrantType string `json:"grant_type,omitempty" pattern:"^(password)?$"`
 }
 
 type loginOutput struct {
@@ -74,19 +102,8 @@ type loginOutput struct {
 }
 
 func (f *Function) userRoutes(api huma.API) {
-	register(api, http.MethodGet, "/{$}", "What this is", func(context.Context, *struct{}) (*rootOutput, error) {
-		out := &rootOutput{}
-		out.Body.Message = "KernelCI API"
-		return out, nil
-	})
 	register(api, http.MethodGet, "/whoami", "The account that the token belongs to", f.whoami, needsToken)
-	register(api, http.MethodPost, "/user/login", "Get a token for a username and password", f.login)
-}
-
-type rootOutput struct {
-	Body struct {
-		Message string `json:"message"`
-	}
+	register(api, http.MethodPost, "/user/login", "Get a token for a username and password", f.login, answers(http.StatusTooManyRequests))
 }
 
 func (f *Function) whoami(ctx context.Context, in *WithToken) (*whoamiOutput, error) {
@@ -98,11 +115,7 @@ func (f *Function) whoami(ctx context.Context, in *WithToken) (*whoamiOutput, er
 }
 
 func (f *Function) login(ctx context.Context, in *loginInput) (*loginOutput, error) {
-	form, err := url.ParseQuery(string(in.RawBody))
-	if err != nil || form.Get("username") == "" || form.Get("password") == "" {
-		return nil, invalidBody(errors.New("username and password are needed, as a form"))
-	}
-	u, err := f.checkLogin(ctx, form.Get("username"), form.Get("password"))
+	u, err := f.checkLogin(ctx, in.Body.Username, in.Body.Password)
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}

@@ -16,31 +16,50 @@ import (
 	"github.com/kernelflow/kernelflow/shared/user"
 )
 
-type bodyInput struct {
+type newNodeInput struct {
 	WithToken
-	RawBody []byte `contentType:"application/json"`
+	Body nodeBody
 }
 
-type changeInput struct {
+// Change is what every change of a node has.
+type Change struct {
 	WithToken
-	ID      string `path:"id" doc:"24 hex digits"`
-	NoEvent bool   `query:"noevent" default:"false" doc:"tell nobody"`
-	RawBody []byte `contentType:"application/json"`
+	ID      idInPath `path:"id"`
+	NoEvent bool     `query:"noevent" default:"false" doc:"tell nobody"`
 }
 
-func (in *changeInput) options() []store.Option {
+type replaceInput struct {
+	Change
+	Body nodeBody
+}
+
+type patchInput struct {
+	Change
+	Body patch
+}
+
+// hierarchyBody is a hierarchy as a client sends it.
+type hierarchyBody struct{ node.Hierarchy }
+
+type hierarchyInput struct {
+	Change
+	Body    hierarchyBody
+	RawBody []byte
+}
+
+func (in *Change) options() []store.Option {
 	if in.NoEvent {
 		return []store.Option{store.Silent}
 	}
 	return nil
 }
 
-func (f *Function) postNode(ctx context.Context, in *bodyInput) (*nodeOutput, error) {
+func (f *Function) postNode(ctx context.Context, in *newNodeInput) (*nodeOutput, error) {
 	u, err := f.actor(ctx, in.WithToken)
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	n, err := f.decodeNode(in.RawBody)
+	n, err := f.completed(in.Body.Node)
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
@@ -85,12 +104,12 @@ func (f *Function) create(ctx context.Context, u user.User, n node.Node) (node.N
 }
 
 // update changes a node on behalf of whoever asks, who must have the right to.
-func (f *Function) update(ctx context.Context, in *changeInput, change func(u user.User, n *node.Node) error) (*nodeOutput, error) {
+func (f *Function) update(ctx context.Context, in *Change, change func(u user.User, n *node.Node) error) (*nodeOutput, error) {
 	u, err := f.actor(ctx, in.WithToken)
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	id, err := node.ParseID(in.ID)
+	id, err := in.ID.parse()
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
@@ -124,12 +143,12 @@ func mayReport(u user.User, n node.Node) error {
 	return nil
 }
 
-func (f *Function) putNode(ctx context.Context, in *changeInput) (*nodeOutput, error) {
-	n, err := f.decodeNode(in.RawBody)
+func (f *Function) putNode(ctx context.Context, in *replaceInput) (*nodeOutput, error) {
+	n, err := f.completed(in.Body.Node)
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	return f.update(ctx, in, func(u user.User, old *node.Node) error {
+	return f.update(ctx, &in.Change, func(u user.User, old *node.Node) error {
 		replace(old, n, u)
 		return nil
 	})
@@ -174,15 +193,12 @@ type patch struct {
 	KCIDBProcessed *bool              `json:"processed_by_kcidb_bridge"`
 }
 
-func (f *Function) patchNode(ctx context.Context, in *changeInput) (*nodeOutput, error) {
-	var p patch
-	if err := decode(in.RawBody, &p); err != nil {
-		return nil, f.fail(ctx, err)
-	}
+func (f *Function) patchNode(ctx context.Context, in *patchInput) (*nodeOutput, error) {
+	p := &in.Body
 	if p.empty() {
 		return nil, plain(http.StatusBadRequest, "No fields to update")
 	}
-	return f.update(ctx, in, func(u user.User, n *node.Node) error {
+	return f.update(ctx, &in.Change, func(u user.User, n *node.Node) error {
 		before := n.Clone()
 		if err := p.apply(n); err != nil {
 			return err
@@ -265,21 +281,17 @@ func putTime(b json.RawMessage, to *time.Time) error {
 type listOfNodes struct{ Body []node.Node }
 
 // putNodes takes a hierarchy. The same body sent again is the same request.
-func (f *Function) putNodes(ctx context.Context, in *changeInput) (*listOfNodes, error) {
+func (f *Function) putNodes(ctx context.Context, in *hierarchyInput) (*listOfNodes, error) {
 	u, err := f.actor(ctx, in.WithToken)
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	id, err := node.ParseID(in.ID)
+	id, err := in.ID.parse()
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	var h node.Hierarchy
-	if err := decode(in.RawBody, &h); err != nil {
-		return nil, f.fail(ctx, err)
-	}
-	h.Node.SetDefaults(f.now())
-	if err := checkNode(h.Node); err != nil {
+	h := in.Body.Hierarchy
+	if h.Node, err = f.completed(h.Node); err != nil {
 		return nil, f.fail(ctx, err)
 	}
 	if err := f.mayTouch(ctx, u, id); err != nil {

@@ -61,6 +61,9 @@ func checkArtifacts(artifacts map[string]string) error {
 	return nil
 }
 
+// TextKeys are the keys of data that hold a text or null.
+var TextKeys = []string{"error_code", "error_msg", "arch", "compiler", "config_full", "platform", "runtime", "device"}
+
 // needsRevision lists the kinds whose data says what source they are about. A
 // job or test may lack it: old clients create such nodes.
 var needsRevision = []Kind{KindCheckout, KindKbuild}
@@ -77,7 +80,7 @@ func (n *Node) validateData() error {
 	if n.Kind == KindRegression {
 		return n.checkRegression()
 	}
-	for _, key := range []string{"error_code", "error_msg", "arch", "compiler", "config_full", "platform", "runtime", "device"} {
+	for _, key := range TextKeys {
 		switch n.Data[key].(type) {
 		case nil, string:
 		default:

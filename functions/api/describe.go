@@ -1,0 +1,266 @@
+package api
+
+import (
+	"reflect"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/kernelflow/kernelflow/shared/node"
+)
+
+// What ends in Doc is never used but by its description: huma makes the
+// schemas of the OpenAPI description from it, where the type that the code
+// uses writes its JSON by itself. A body is checked against them too.
+
+// newRegistry returns the schemas of types that huma cannot see through.
+func newRegistry() huma.Registry {
+	registry := huma.NewMapRegistry("#/components/schemas/", func(t reflect.Type, hint string) string {
+		return strings.TrimSuffix(huma.DefaultSchemaNamer(t, hint), "Doc")
+	})
+	for _, alias := range [][2]reflect.Type{
+		{reflect.TypeFor[node.Node](), reflect.TypeFor[nodeDoc]()},
+		{reflect.TypeFor[nodeBody](), reflect.TypeFor[NewNodeDoc]()},
+		{reflect.TypeFor[hierarchyBody](), reflect.TypeFor[hierarchyDoc]()},
+		{reflect.TypeFor[patch](), reflect.TypeFor[nodePatchDoc]()},
+		{reflect.TypeFor[node.ID](), reflect.TypeFor[objectID]()},
+		{reflect.TypeFor[failure](), reflect.TypeFor[errorDoc]()},
+	} {
+		registry.RegisterTypeAlias(alias[0], alias[1])
+	}
+	return registry
+}
+
+// Lists are described as null only where a field says so.
+func init() { huma.DefaultArrayNullable = false }
+
+type errorDoc struct {
+	Detail string `json:"detail" doc:"what is wrong"`
+}
+
+type faultsDoc struct {
+	Detail []fault `json:"detail" doc:"each fault of the request"`
+}
+
+// place is one step of the way to a fault.
+type place string
+
+// Schema implements huma.SchemaProvider.
+func (place) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{AnyOf: []*huma.Schema{{Type: huma.TypeString}, {Type: huma.TypeInteger}}}
+}
+
+// objectID is the id of a node, user or group.
+type objectID string
+
+// Schema implements huma.SchemaProvider.
+func (objectID) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Pattern: "^[0-9a-fA-F]{24}$", Description: "24 hex digits"}
+}
+
+// idInPath is an id in a path. It is not huma's to check: a malformed one is
+// answered with 400.
+type idInPath string
+
+// Schema implements huma.SchemaProvider.
+func (idInPath) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Description: "24 hex digits", Extensions: map[string]any{"pattern": "^[0-9a-fA-F]{24}$"}}
+}
+
+func (id idInPath) parse() (node.ID, error) { return node.ParseID(string(id)) }
+
+// timeIn is a time as clients may send it. The format is not huma's to check:
+// it knows RFC 3339 alone.
+type timeIn string
+
+// Schema implements huma.SchemaProvider.
+func (timeIn) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{
+		Type: huma.TypeString, Extensions: map[string]any{"format": "date-time"},
+		Description: "ISO 8601; T or a space before the time, which may be left out; UTC without an offset",
+	}
+}
+
+// timeOut is a time as it is sent.
+type timeOut string
+
+// Schema implements huma.SchemaProvider.
+func (timeOut) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{
+		Type: huma.TypeString, Pattern: `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}$`, Description: "UTC, ISO 8601 without offset, microseconds",
+		Examples: []any{"2025-01-12T08:00:00.000000"},
+	}
+}
+
+// kindIn is a kind that is checked by the node itself: an unknown one is
+// answered with 400.
+type kindIn string
+
+// Schema implements huma.SchemaProvider.
+func (kindIn) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Default: string(node.KindNode), Extensions: map[string]any{"enum": node.Kinds}}
+}
+
+// webAddress is an absolute http or https URL.
+type webAddress string
+
+// Schema implements huma.SchemaProvider.
+func (webAddress) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Pattern: `^https?://[A-Za-z0-9.\-]+(:[0-9]{1,4})?(/[A-Za-z0-9._~/\-]*)?$`}
+}
+
+type nodeDoc struct {
+	ID             objectID          `json:"id"`
+	Kind           string            `json:"kind" enum:"node,checkout,kbuild,job,test,process,regression"`
+	Name           string            `json:"name"`
+	Path           []string          `json:"path" doc:"names from the top node to this one"`
+	Group          *string           `json:"group"`
+	Parent         *objectID         `json:"parent" nullable:"true"`
+	State          string            `json:"state" enum:"running,available,closing,done"`
+	Result         *string           `json:"result" nullable:"true" doc:"pass, fail, skip, incomplete, or null for none yet"`
+	Artifacts      map[string]string `json:"artifacts" doc:"name to URL"`
+	Data           map[string]any    `json:"data" doc:"what the kind says, and keys of the client's own"`
+	Debug          map[string]any    `json:"debug"`
+	JobFilter      []string          `json:"jobfilter" nullable:"true" doc:"names of jobs, with + for all below one; null for any"`
+	PlatformFilter []string          `json:"platform_filter"`
+	Created        timeOut           `json:"created"`
+	Updated        timeOut           `json:"updated"`
+	Timeout        timeOut           `json:"timeout"`
+	Holdoff        *timeOut          `json:"holdoff" nullable:"true"`
+	Owner          *string           `json:"owner"`
+	Submitter      *string           `json:"submitter"`
+	TreeID         *string           `json:"treeid"`
+	UserGroups     []string          `json:"user_groups"`
+	KCIDBProcessed bool              `json:"processed_by_kcidb_bridge"`
+	RetryCounter   int               `json:"retry_counter" minimum:"0"`
+}
+
+// NewNodeDoc is a node as clients send it. Other fields are ignored.
+type NewNodeDoc struct {
+	ID             *objectID             `json:"id,omitempty" nullable:"true"`
+	AltID          *objectID             `json:"_id,omitempty" nullable:"true" doc:"the same as id"`
+	Kind           kindIn                `json:"kind,omitempty"`
+	Name           string                `json:"name" minLength:"1"`
+	Path           []string              `json:"path" minItems:"1" doc:"names from the top node to this one"`
+	Group          *string               `json:"group,omitempty" nullable:"true"`
+	Parent         *objectID             `json:"parent,omitempty" nullable:"true"`
+	State          string                `json:"state,omitempty" enum:"running,available,closing,done" default:"running"`
+	Result         resultIn              `json:"result,omitempty"`
+	Artifacts      map[string]webAddress `json:"artifacts,omitempty" nullable:"true" doc:"name to absolute http or https URL"`
+	Data           dataIn                `json:"data,omitempty"`
+	Debug          map[string]any        `json:"debug,omitempty" nullable:"true"`
+	JobFilter      []string              `json:"jobfilter,omitempty" nullable:"true" doc:"names of jobs, with + for all below one; null for any"`
+	PlatformFilter []string              `json:"platform_filter,omitempty" nullable:"true"`
+	Created        timeIn                `json:"created,omitempty"`
+	Updated        timeIn                `json:"updated,omitempty"`
+	Timeout        timeIn                `json:"timeout,omitempty" doc:"six hours from now when absent"`
+	Holdoff        *timeIn               `json:"holdoff,omitempty" nullable:"true"`
+	Owner          *string               `json:"owner,omitempty" nullable:"true" doc:"ignored: it is who creates the node"`
+	Submitter      *string               `json:"submitter,omitempty" nullable:"true"`
+	TreeID         *string               `json:"treeid,omitempty" nullable:"true"`
+	UserGroups     []string              `json:"user_groups,omitempty"`
+	KCIDBProcessed bool                  `json:"processed_by_kcidb_bridge,omitempty"`
+	RetryCounter   int                   `json:"retry_counter,omitempty" minimum:"0" maximum:"1000000"`
+}
+
+// resultIn is a result or null.
+type resultIn string
+
+// Schema implements huma.SchemaProvider.
+func (resultIn) Schema(huma.Registry) *huma.Schema {
+	enum := []any{nil}
+	for _, r := range node.Results {
+		enum = append(enum, string(r))
+	}
+	return &huma.Schema{Type: huma.TypeString, Nullable: true, Enum: enum}
+}
+
+// orNull is a T or null, for what huma has no nullable form of.
+type orNull[T any] struct{}
+
+// Schema implements huma.SchemaProvider.
+func (orNull[T]) Schema(registry huma.Registry) *huma.Schema {
+	return &huma.Schema{AnyOf: []*huma.Schema{registry.Schema(reflect.TypeFor[T](), true, ""), {Type: "null"}}}
+}
+
+// dataIn is what is known of a node's data; other keys are the client's own.
+type dataIn struct{}
+
+// Schema implements huma.SchemaProvider.
+func (dataIn) Schema(registry huma.Registry) *huma.Schema {
+	text := func() *huma.Schema { return &huma.Schema{Type: huma.TypeString, Nullable: true} }
+	properties := map[string]*huma.Schema{
+		"kernel_revision": orNull[revisionDoc]{}.Schema(registry),
+	}
+	for _, key := range node.TextKeys {
+		properties[key] = text()
+	}
+	return &huma.Schema{Type: huma.TypeObject, Nullable: true, Properties: properties, AdditionalProperties: true}
+}
+
+type revisionDoc struct {
+	Tree          string             `json:"tree" minLength:"1"`
+	URL           gitAddress         `json:"url"`
+	Branch        string             `json:"branch" minLength:"1"`
+	Commit        string             `json:"commit" minLength:"1"`
+	Describe      *string            `json:"describe,omitempty" nullable:"true"`
+	Version       orNull[versionDoc] `json:"version,omitempty"`
+	Patchset      *string            `json:"patchset,omitempty" nullable:"true"`
+	CommitTags    []string           `json:"commit_tags,omitempty" nullable:"true"`
+	CommitMessage *string            `json:"commit_message,omitempty" nullable:"true"`
+	TipOfBranch   *bool              `json:"tip_of_branch,omitempty" nullable:"true"`
+}
+
+// gitAddress is an absolute URL of a tree.
+type gitAddress string
+
+// Schema implements huma.SchemaProvider.
+func (gitAddress) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Pattern: `^[A-Za-z][A-Za-z0-9+.\-]*:`, Extensions: map[string]any{"format": "uri"}}
+}
+
+type versionDoc struct {
+	Version    number         `json:"version"`
+	PatchLevel number         `json:"patchlevel"`
+	Sublevel   orNull[number] `json:"sublevel,omitempty"`
+	Extra      *string        `json:"extra,omitempty" nullable:"true"`
+	Name       *string        `json:"name,omitempty" nullable:"true"`
+}
+
+// number is an integer, or the text of one.
+type number string
+
+// Schema implements huma.SchemaProvider.
+func (number) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{AnyOf: []*huma.Schema{{Type: huma.TypeInteger}, {Type: huma.TypeString, Pattern: `^[0-9]{1,9}$`}}}
+}
+
+type hierarchyDoc struct {
+	Node     NewNodeDoc      `json:"node"`
+	Children []descendantDoc `json:"child_nodes,omitempty"`
+}
+
+type descendantDoc struct {
+	Node     childDoc        `json:"node"`
+	Children []descendantDoc `json:"child_nodes,omitempty"`
+}
+
+type childDoc struct {
+	NewNodeDoc
+	Kind kindIn   `json:"kind,omitempty" doc:"the parent's when absent"`
+	Path []string `json:"path,omitempty" nullable:"true" doc:"the parent's and the name when absent"`
+}
+
+// nodePatchDoc has all that a PATCH may change.
+type nodePatchDoc struct {
+	State          string                `json:"state,omitempty" enum:"running,available,closing,done"`
+	Result         resultIn              `json:"result,omitempty"`
+	Artifacts      map[string]webAddress `json:"artifacts,omitempty"`
+	Data           map[string]any        `json:"data,omitempty"`
+	Debug          map[string]any        `json:"debug,omitempty"`
+	JobFilter      []string              `json:"jobfilter,omitempty" nullable:"true"`
+	PlatformFilter []string              `json:"platform_filter,omitempty"`
+	Timeout        timeIn                `json:"timeout,omitempty"`
+	Holdoff        *timeIn               `json:"holdoff,omitempty" nullable:"true"`
+	KCIDBProcessed bool                  `json:"processed_by_kcidb_bridge,omitempty"`
+}

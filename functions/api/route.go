@@ -1,0 +1,158 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// maxBody is how many bytes a body may have where the route does not say
+// otherwise.
+const maxBody = 4 << 20
+
+// bodyPatience is how long a client may take to send a body.
+const bodyPatience = 30 * time.Second
+
+// register adds one route and describes it: what it may answer follows from
+// its method, path, input and options, in the two shapes of this API's errors.
+//
+// An input with a Body has it read and checked against the description before
+// the handler runs; a body that is a form has the tag contentType:"…urlencoded".
+// An input with a RawBody is described by the option takes and checked by the
+// handler. The options of this file say more: needsToken, takes, answers.
+func register[I, O any](api huma.API, method, path, summary string, handler func(context.Context, *I) (*O, error), options ...func(*huma.Operation)) {
+	op := huma.Operation{
+		OperationID: operationID(method, path), Method: method, Path: path, Summary: summary,
+		DefaultStatus: http.StatusOK, MaxBodyBytes: maxBody, BodyReadTimeout: bodyPatience,
+		Metadata: map[string]any{}, Responses: map[string]*huma.Response{},
+	}
+	input := reflect.TypeFor[I]()
+	_, raw := input.FieldByName("RawBody")
+	_, typed := input.FieldByName("Body")
+	op.SkipValidateBody = raw && !typed
+	if raw || typed {
+		op.RequestBody = &huma.RequestBody{}
+	}
+	for _, option := range options {
+		option(&op)
+	}
+	describeErrors(&op, api.OpenAPI().Components.Schemas)
+	huma.Register(api, op, handler)
+	describeBody(&op, api.OpenAPI().Components.Schemas, typed)
+}
+
+// needsToken marks a route that only an active account or a job may use; who
+// has no good token is told so before anything else of the request is read.
+func needsToken(op *huma.Operation) {
+	op.Security = []map[string][]string{{"token": {}}, {"password": {}}}
+}
+
+// bodyKey is where takes leaves its type.
+const bodyKey = "body"
+
+// takes describes the raw body of a route as T: register(..., takes[T]).
+func takes[T any](op *huma.Operation) { op.Metadata[bodyKey] = reflect.TypeFor[T]() }
+
+// answersKey is where answers leaves its statuses.
+const answersKey = "answers"
+
+// answers adds statuses that a route may end with and register cannot know of.
+func answers(statuses ...int) func(*huma.Operation) {
+	return func(op *huma.Operation) { op.Metadata[answersKey] = statuses }
+}
+
+// describeBody gives a raw body the schema of the type that it is read as.
+func describeBody(op *huma.Operation, registry huma.Registry, typed bool) {
+	if op.RequestBody == nil {
+		return
+	}
+	if typed {
+		// Beside a Body, a RawBody is the same bytes.
+		delete(op.RequestBody.Content, "application/octet-stream")
+	}
+	if t, ok := op.Metadata[bodyKey].(reflect.Type); ok {
+		for _, media := range op.RequestBody.Content {
+			media.Schema = registry.Schema(t, true, t.Name())
+		}
+	}
+}
+
+// describeErrors says how a route may fail.
+func describeErrors(op *huma.Operation, registry huma.Registry) {
+	statuses := []int{http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusServiceUnavailable}
+	if len(op.Security) > 0 {
+		statuses = append(statuses, http.StatusUnauthorized, http.StatusForbidden)
+		if op.Method != http.MethodGet {
+			statuses = append(statuses, http.StatusConflict)
+		}
+	}
+	if strings.Contains(op.Path, "{") {
+		statuses = append(statuses, http.StatusNotFound)
+	}
+	if op.RequestBody != nil {
+		statuses = append(statuses, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
+	more, _ := op.Metadata[answersKey].([]int)
+	for _, status := range append(statuses, more...) {
+		described := reflect.TypeFor[errorDoc]()
+		if status == http.StatusUnprocessableEntity {
+			described = reflect.TypeFor[faultsDoc]()
+		}
+		response := &huma.Response{
+			Description: http.StatusText(status),
+			Content:     map[string]*huma.MediaType{"application/json": {Schema: registry.Schema(described, true, "")}},
+		}
+		if slices.Contains(comeBack, status) {
+			response.Headers = map[string]*huma.Param{"Retry-After": {Schema: &huma.Schema{Type: huma.TypeInteger}, Description: "seconds"}}
+		}
+		op.Responses[strconv.Itoa(status)] = response
+	}
+}
+
+var notWord = regexp.MustCompile(`[^a-z0-9]+`)
+
+func operationID(method, path string) string {
+	return strings.Trim(notWord.ReplaceAllString(strings.ToLower(method+"-"+path), "-"), "-")
+}
+
+// router is a ServeMux whose own answers have the shape of this API's errors.
+type router struct{ *http.ServeMux }
+
+// HandleFunc adds a route. For huma "/" is a path like others, not what is left.
+func (m router) HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request)) {
+	if strings.HasSuffix(pattern, " /") {
+		pattern += "{$}"
+	}
+	m.ServeMux.HandleFunc(pattern, handler)
+}
+
+// ServeHTTP implements http.Handler.
+func (m router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	refuse, pattern := m.Handler(r)
+	if pattern != "" {
+		m.ServeMux.ServeHTTP(w, r)
+		return
+	}
+	refused := &refusal{ResponseWriter: w, status: http.StatusNotFound}
+	refuse.ServeHTTP(refused, r) // leaves the header Allow for a wrong method
+	writeFailure(w, &failure{status: refused.status, Detail: http.StatusText(refused.status)})
+}
+
+// refusal takes the status of an answer and drops its text.
+type refusal struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (r *refusal) WriteHeader(status int) { r.status = status }
+
+// Write implements http.ResponseWriter.
+func (r *refusal) Write(b []byte) (int, error) { return len(b), nil }
