@@ -48,7 +48,14 @@ func realMain(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
-	return run(ctx, o, stdout, stderr)
+	err = run(ctx, o, stdout, stderr)
+	if ctx.Err() == nil || !errors.Is(err, context.Canceled) {
+		return err
+	}
+	if o.once {
+		return errStopped
+	}
+	return nil // it was told to stop, and did
 }
 
 // options are the settings with what the flags say.

@@ -100,16 +100,21 @@ func replaceFile(file string, content []byte, mode fs.FileMode) error {
 	return os.Rename(file+".new", file)
 }
 
-func serve(until context.Context, o options, a *app.App, listener net.Listener, screen *progress.Screen) error {
-	if err := writeToken(until, o.Data, a); err != nil {
+func serve(ctx context.Context, o options, a *app.App, listener net.Listener, screen *progress.Screen) error {
+	if err := writeToken(ctx, o.Data, a); err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	e, err := emulator.New(until, a, listener, emulator.Options{Secret: rand.Text()})
+	e, err := emulator.New(ctx, a, listener, emulator.Options{Secret: rand.Text()})
 	if err != nil {
 		return err
 	}
+	underWay, err := e.UnderWay(ctx)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	screen.Recall(underWay)
 	fmt.Fprintf(screen, "Kernelflow answers on %s (configuration %s, data %s)\n", o.URL, o.ConfigDir, o.Data)
-	ctx, cancel := context.WithCancel(until)
+	ctx, cancel := context.WithCancel(ctx)
 	events := e.Observe(ctx)
 	shown := make(chan struct{})
 	go func() {
@@ -121,8 +126,8 @@ func serve(until context.Context, o options, a *app.App, listener net.Listener, 
 		return e.Run(ctx)
 	}
 	faults, err := e.RunOnce(ctx)
-	if until.Err() != nil {
-		return errStopped
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	for _, f := range faults {
 		fmt.Fprintln(screen, "fault:", f)
@@ -161,10 +166,7 @@ func terminalWidth(w io.Writer) func() int {
 // logger writes to stderr, or above the progress block when that is on a
 // terminal.
 func logger(o options, screen *progress.Screen, stdout, stderr io.Writer) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(o.LogLevel)); err != nil {
-		level = slog.LevelInfo
-	}
+	level := o.Level()
 	if terminalWidth(stdout) != nil {
 		stderr = screen
 		level = max(level, slog.LevelWarn)

@@ -394,7 +394,10 @@ func TestSIGTERMEndsItCleanlyAndTheAdminTokenWorks(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("it ended with %v", err)
 	}
-	d.once() // what it had begun goes on
+	// What it had begun goes on, and is seen to its end.
+	if said := d.once(); !strings.Contains(said, "done, 3 jobs, 3 pass") {
+		t.Errorf("the second start:\n%s", said)
+	}
 	if n := len(d.mails()); n != 1 {
 		t.Errorf("%d mails", n)
 	}

@@ -45,7 +45,7 @@ func realMain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a, err := app.Open(ctx, config, slog.New(slog.NewJSONHandler(os.Stderr, nil)), time.Now, rand.Reader)
+	a, err := app.Open(ctx, config, slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: config.Level()})), time.Now, rand.Reader)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,44 @@ import (
 	"context"
 
 	"github.com/kernelflow/kernelflow/shared/event"
+	"github.com/kernelflow/kernelflow/shared/node"
 )
+
+// mostUnderWay bounds the checkouts that UnderWay tells of.
+const mostUnderWay = 100
+
+// UnderWay gives the checkouts that are not done, each followed by its builds
+// and jobs, as if they had just been created as they are: what an earlier run
+// left to this one, for showing progress.
+func (e *Emulator) UnderWay(ctx context.Context) ([]event.Event, error) {
+	unfinished := node.Where("kind", node.KindCheckout).And("state", node.Running, node.Available, node.Closing)
+	checkouts, err := e.app.Store.Find(ctx, unfinished.Page(mostUnderWay, 0))
+	if err != nil {
+		return nil, err
+	}
+	var events []event.Event
+	add := func(n node.Node) error {
+		n.Updated = n.Created
+		created, err := event.OfCreated(n)
+		events = append(events, created)
+		return err
+	}
+	for _, c := range checkouts {
+		if err := add(c); err != nil {
+			return nil, err
+		}
+		below := node.Where("treeid", c.TreeID).And("kind", node.KindKbuild, node.KindJob, node.KindProcess)
+		for n, err := range e.app.Store.Each(ctx, below) {
+			if err != nil {
+				return nil, err
+			}
+			if err := add(n); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return events, nil
+}
 
 // Observe gives every event from now on, in order, until ctx ends, for showing
 // progress. A reader that falls behind delays only itself.

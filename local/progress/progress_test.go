@@ -125,6 +125,25 @@ func TestTextScrollsByAboveTheBlock(t *testing.T) {
 	}
 }
 
+func TestWhatWasUnderWayBeforeIsOnTheBoard(t *testing.T) {
+	var out bytes.Buffer
+	screen := progress.NewScreen(&out, func() time.Time { return start }, nil)
+	checkout, created := born(t, node.KindCheckout, 1, "checkout")
+	build, built := born(t, node.KindKbuild, 2, "checkout", "kbuild")
+	screen.Recall([]event.Event{created, built})
+	if out.Len() > 0 {
+		t.Errorf("it is told as news: %q", &out)
+	}
+	events := make(chan event.Event, 2)
+	events <- build.becomes(node.Done, node.Fail, "")
+	events <- checkout.becomes(node.Done, node.Pass, "")
+	close(events)
+	screen.Follow(t.Context(), events)
+	if got := out.String(); !strings.Contains(got, "kbuild") || !strings.Contains(got, "done, 1 jobs, 1 fail") {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestWithoutATerminalThereAreLinesOnly(t *testing.T) {
 	var out bytes.Buffer
 	screen := progress.NewScreen(&out, func() time.Time { return start }, nil)

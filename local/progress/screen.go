@@ -62,6 +62,16 @@ func (s *Screen) redraw(above []byte) error {
 	return err
 }
 
+// Recall takes in what was under way before: it is on the board, and worth no
+// line.
+func (s *Screen) Recall(events []event.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range events {
+		s.board.Apply(e)
+	}
+}
+
 // Follow applies events until the channel closes or ctx ends, and redraws the
 // block once a second so that its clocks run.
 func (s *Screen) Follow(ctx context.Context, events <-chan event.Event) {

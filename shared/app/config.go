@@ -28,7 +28,7 @@ type Config struct {
 	MongoDatabase string `env:"MONGO_DATABASE" envDefault:"kernelci" help:"name of the MongoDB database"`
 	Redis         string `env:"REDIS_HOST" help:"Redis to wake instances by, host or host:port; embedded when empty"`
 	RedisPassword string `env:"REDIS_PASSWORD" help:"password of that Redis"`
-	Storage       string `env:"STORAGE_URL" help:"bucket for artifacts; the folder DATA/storage when empty"`
+	Storage       string `env:"STORAGE_URL" help:"bucket for artifacts, file:///DIR; the folder DATA/storage when empty"`
 	StorageURL    string `env:"STORAGE_BASE_URL" help:"where artifacts can be read by HTTP; URL/storage when empty"`
 
 	SMTPHost     string   `env:"SMTP_HOST" help:"mail server; mails become files in DATA/mail when empty"`
@@ -117,6 +117,15 @@ func (c Config) check() error {
 		return errs.New(errs.Invalid, "LOG_LEVEL %q: must be debug, info, warn or error", c.LogLevel)
 	}
 	return nil
+}
+
+// Level is the least level that is logged.
+func (c Config) Level() slog.Level {
+	var level slog.Level
+	if level.UnmarshalText([]byte(c.LogLevel)) != nil {
+		return slog.LevelInfo // Open says what is wrong
+	}
+	return level
 }
 
 // Describe writes every setting with its default, for -help.
