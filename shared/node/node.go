@@ -160,8 +160,9 @@ const (
 // DefaultTimeout is how long a node may take when its creator does not say.
 const DefaultTimeout = 6 * time.Hour
 
-// Node is one record. Times are UTC with microsecond precision. The zero value
-// of an optional field is null on the wire.
+// Node is one record. Times are UTC with microsecond precision, of which a store
+// keeps milliseconds at least. The zero value of an optional field is null on
+// the wire.
 type Node struct {
 	ID             ID                `json:"id"`
 	Kind           Kind              `json:"kind"`

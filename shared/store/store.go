@@ -13,7 +13,8 @@
 //   - The log's sequence is dense, starts at 1 and becomes visible in order: a
 //     reader who has seen N will find nothing new below N, ever.
 //   - Any number of instances may use one database at once.
-//   - A returned node is the caller's own copy.
+//   - A returned node is the caller's own copy, and as it is stored: times are
+//     kept to the millisecond at least, and what is finer is cut off.
 //
 // Errors are errs kinds: NotFound, Conflict and Invalid as each method says,
 // Temporary when the database cannot be reached or is busy. A cancelled

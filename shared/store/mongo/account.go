@@ -45,9 +45,7 @@ func (s *Store) ListUsers(ctx context.Context, f store.UserFilter, limit, offset
 	accounts, total, err := page[account](ctx, s.users, selected(f), []string{"_seq", "_id"}, limit, offset)
 	users := make([]user.User, len(accounts))
 	for i := range accounts {
-		if err == nil {
-			users[i], err = accounts[i].user()
-		}
+		users[i] = accounts[i].user()
 	}
 	return users, total, s.failure(ctx, "mongo.ListUsers()", err)
 }
@@ -94,7 +92,13 @@ func removed(result *mongo.DeleteResult, err error) error {
 	return err
 }
 
-func (g group) group() user.Group { return user.Group{ID: node.ID(g.ID.Hex()), Name: g.Name} }
+func (g group) group() user.Group {
+	id := g.ID
+	if id.IsZero() {
+		id = g.AltID
+	}
+	return user.Group{ID: node.ID(id.Hex()), Name: g.Name}
+}
 
 // CreateGroup stores a new group.
 func (s *Store) CreateGroup(ctx context.Context, g user.Group) error {
@@ -103,7 +107,7 @@ func (s *Store) CreateGroup(ctx context.Context, g user.Group) error {
 		err = errs.New(errs.Invalid, "name: must not be empty")
 	}
 	if err == nil {
-		_, err = s.groups.InsertOne(ctx, group{oid, g.Name})
+		_, err = s.groups.InsertOne(ctx, group{ID: oid, Name: g.Name})
 	}
 	return s.failure(ctx, fmt.Sprintf("mongo.CreateGroup(%.60q)", g.Name), err)
 }
@@ -141,17 +145,21 @@ func (s *Store) DeleteGroup(ctx context.Context, id node.ID) error {
 }
 
 func (s *Store) deleteGroup(ctx context.Context, id node.ID) error {
-	oid, err := objectID(id)
+	g, err := s.Group(ctx, id)
 	if err != nil {
 		return err
 	}
-	switch err := s.users.FindOne(ctx, set("groups._id", oid)).Err(); {
+	switch err := s.users.FindOne(ctx, set("groups.name", g.Name)).Err(); {
 	case err == nil:
 		return errs.New(errs.Conflict, "user group %s is assigned to users", id)
 	case !noDocument(err):
 		return err
 	}
-	return orNotFound(removed(s.groups.DeleteOne(ctx, byID(oid))), "user group %.60q", string(id))
+	oid, err := objectID(id)
+	if err == nil {
+		err = removed(s.groups.DeleteOne(ctx, byID(oid)))
+	}
+	return orNotFound(err, "user group %.60q", string(id))
 }
 
 // token is a personal token's document.

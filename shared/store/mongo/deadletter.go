@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -16,9 +17,9 @@ import (
 // letter is a dead letter's document. Its key is the function and the event,
 // so that the same ones replace it.
 type letter struct {
-	ID   string `bson:"_id"`
-	Time string `bson:"time"`
-	Doc  string `bson:"doc"` // JSON
+	ID   string    `bson:"_id"`
+	Time time.Time `bson:"time"`
+	Doc  string    `bson:"doc"` // JSON
 }
 
 func letterID(function, eventID string) string {
@@ -44,7 +45,7 @@ func (s *Store) Bury(ctx context.Context, d store.DeadLetter) error {
 	if err != nil {
 		return s.failure(ctx, call, errs.Wrap(errs.Invalid, err))
 	}
-	l := letter{letterID(d.Function, d.Event.ID), node.FormatTime(d.Time), string(doc)}
+	l := letter{letterID(d.Function, d.Event.ID), d.Time, string(doc)}
 	return s.failure(ctx, call, again(func() error {
 		_, err := s.deadLetters.ReplaceOne(ctx, byID(l.ID), l, options.Replace().SetUpsert(true))
 		return err

@@ -2,6 +2,16 @@
 // no transaction, so that a standalone server will do as well as a replica set
 // or Atlas.
 //
+// A database of a running KernelCI instance (kernelci-api) works as it is: its
+// collections `node`, `user`, `eventhistory` and `subscriber_state` are ours,
+// with its names and types: `_id` is an ObjectId, a time is a date, what is not
+// set is null. What KernelCI does not have begins with "_" and is not missed in
+// its documents; it reads past ours. [Open] takes such a database over: it
+// notes how far the log has come, and gives accounts the names by which they are
+// found in any case. Everything else of ours is in collections that KernelCI
+// has not: `subscription` (listeners that are not durable), `cursor`, `claim`,
+// `counter`, `deadletter`.
+//
 // A write is durable when its call returns (write concern majority, journaled)
 // and is one document's: the node, its write counter `_rev` and, in `_outbox`,
 // the event that the write causes. [Store.Collect] takes events from there to
@@ -9,11 +19,11 @@
 // again, sees that the log has its id, and takes it out: nothing is lost and
 // nothing doubled, however many instances collect at once.
 //
-// The log is the collection `eventhistory`, with the sequence as the key. Who
-// appends reads the newest sequence and inserts the next; when the key is
-// taken, somebody was faster, and he reads again. So N+1 is never there before
-// N. A reader asks with read concern majority and never sees what a failover
-// may take back.
+// The log is the collection `eventhistory`, in the order of `sequence_id`. The
+// key of an event is made of its sequence. Who appends reads the newest sequence
+// and inserts the next; when the key is taken, somebody was faster, and he reads
+// again. So N+1 is never there before N. A reader asks with read concern
+// majority and never sees what a failover may take back.
 //
 // A hierarchy is written below its root first. The one write to the root that
 // carries the event also notes the request in `_requests`. A call that ends
@@ -26,22 +36,46 @@
 //     and the only one that tests can go through. The price: a hierarchy that
 //     was broken off leaves descendants that a query finds, until the same
 //     request is repeated.
-//   - Times are text in node.TimeLayout, not BSON dates: those have
-//     milliseconds, and a node's times would come back changed. Text of fixed
-//     width is ordered as time is, and a comparison means here what it means
-//     in node.Query.Match. The price: other programs see text, and no TTL
-//     index can be used (Prune does that work).
+//   - KernelCI's API and this package do not write one database at once, but one
+//     after the other. It replaces whole documents, outboxes with them, and
+//     takes its sequences from Redis. A node that it has replaced counts as its
+//     own again; the write counter then begins at the clock, so that no event
+//     gets the id of one that was.
+//   - Times are BSON dates, as KernelCI's are. The price: a node's times are cut
+//     to milliseconds, before they are returned. Nothing is ordered by them:
+//     nodes are by `_seq`, events by their sequence.
+//   - The sequence makes the key of an event, instead of a unique index on
+//     `sequence_id`: that one could not be built over KernelCI's events, which
+//     begin again at 1 when its Redis was emptied, and lack a sequence when
+//     they are old. The price: the time in such an ObjectId means nothing, and
+//     of KernelCI's events that share a sequence a reader may be given one.
+//   - The data of an event is a document, as KernelCI's is, so that both can ask
+//     for what is in it. Where JSON has what BSON would give back as another
+//     text (a number written 1.0, a key twice), `_data` keeps it as it was.
+//   - No TTL index is made; Prune removes events, as many as one asks it to. The
+//     one that KernelCI has made goes on to work: Prune and Open note the newest
+//     sequence, so that none is used again when all events are gone.
+//   - No index of KernelCI's is touched or made a second time: one on the same
+//     keys is taken for ours, whatever its name and options.
 //   - The order of creation is `_seq`, microseconds of the instance's clock
-//     and never less than what it gave before. A counter in the database would
+//     and never less than what it gave before; KernelCI's nodes, which have
+//     none, come before all others, by `_id`. A counter in the database would
 //     be exact between instances too, for one more write at each node and one
 //     document that all writers wait for. The price: nodes that two instances
 //     create at the same time are in the order of their clocks.
-//   - Keys inside data, debug and artifacts are stored with ".", "$", NUL and
-//     "%" as %2E, %24, %00 and %25, since MongoDB gives the first three a
-//     meaning of its own.
+//   - Whole numbers in data are integers, as short as Python's driver would
+//     make them: KernelCI's models take no 6.0 for a version.
+//   - Keys inside data, debug and artifacts are stored with ".", "$" and NUL as
+//     %2E, %24 and %00, since MongoDB gives them a meaning of its own; "%" is
+//     %25 where it would be read as one of these.
 //   - A job is unique by `_jobkey`, one text of all that makes it so, which
 //     other nodes do not have, under a sparse index: partial indexes are not
-//     known to every server that speaks MongoDB's protocol.
+//     known to every server that speaks MongoDB's protocol. KernelCI's jobs do
+//     not get one, because it may have made them twice; Create looks for them.
+//   - Accounts are unique by `_username` and `_email`, in lower case: collations
+//     are not known to every server either. The price: two accounts of
+//     KernelCI's that differ by case alone are told apart by their exact name,
+//     and one that it makes after Open is found by that alone until the next.
 //   - The server answers a query alone where its comparisons mean exactly what
 //     Match means. Where they do not (regular expressions, and paths on which
 //     free-form data may hold a list), it is asked for what can match, and

@@ -2,6 +2,7 @@ package mongo
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,45 +18,44 @@ import (
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/event"
-	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/store"
 )
 
-// entry is an event in an outbox or in the log: itself, and what filters ask
-// of its data.
+// entry is an event in an outbox or in the log, under KernelCI's names. What
+// those do not have begins with "_".
 type entry struct {
-	ID         string `bson:"id"`
-	Channel    string `bson:"channel"`
-	Type       string `bson:"type"`
-	Source     string `bson:"source"`
-	Time       string `bson:"time"`
-	Owner      string `bson:"owner"`
-	TreeID     string `bson:"treeid"`
-	Attributes string `bson:"attributes,omitempty"` // JSON
-	Data       string `bson:"data"`                 // JSON
-
-	Op     string `bson:"op,omitempty"`
-	Kind   string `bson:"kind,omitempty"`
-	State  string `bson:"state,omitempty"`
-	Result string `bson:"result,omitempty"`
-	Name   string `bson:"name,omitempty"`
-	Group  string `bson:"group,omitempty"`
-	Path   string `bson:"path,omitempty"` // joined with "."
-	Node   string `bson:"node,omitempty"`
-
-	Order int64 `bson:"order,omitempty"` // in an outbox: when it was put there
+	Event      string    `bson:"_event,omitempty"` // its id; KernelCI's own have their _id alone
+	Time       time.Time `bson:"timestamp"`
+	Channel    string    `bson:"channel"`
+	Owner      *string   `bson:"owner"`
+	Data       any       `bson:"data"`
+	Exact      *string   `bson:"_data,omitempty"`   // the data as it was, where BSON would give back another text
+	Type       *string   `bson:"_type,omitempty"`   // other than the default
+	Source     *string   `bson:"_source,omitempty"` // other than the default
+	TreeID     string    `bson:"_treeid,omitempty"`
+	Attributes string    `bson:"_attributes,omitempty"` // JSON
+	Order      int64     `bson:"_order,omitempty"`      // in an outbox: when it was put there
 }
 
 // logged is an event's document in the log.
 type logged struct {
-	Sequence int64 `bson:"_id"`
-	Entry    entry `bson:",inline"`
+	ID       bson.ObjectID `bson:"_id"`
+	Sequence int64         `bson:"sequence_id,minsize"`
+	Entry    entry         `bson:",inline"`
 }
 
-func entryOf(e event.Event, order int64) entry {
+// sequenceID is the key of the event that has the sequence: one sequence, one
+// event.
+func sequenceID(sequence int64) bson.ObjectID {
+	var id bson.ObjectID
+	binary.BigEndian.PutUint64(id[4:], uint64(sequence))
+	return id
+}
+
+func entryOf(e event.Event, order int64) (entry, error) {
 	out := entry{
-		ID: e.ID, Channel: e.Channel, Type: e.Type, Source: e.Source, Time: node.FormatTime(e.Time), Owner: e.Owner, TreeID: e.TreeID,
-		Data: strings.ToValidUTF8(string(e.Data), "\uFFFD"), Order: order,
+		Event: e.ID, Time: stored(e.Time), Channel: e.Channel, Owner: orNull(e.Owner), Type: orDefault(e.Type, event.DefaultType),
+		Source: orDefault(e.Source, event.DefaultSource), TreeID: e.TreeID, Order: order,
 	}
 	if len(e.Attributes) > 0 {
 		attributes, err := json.Marshal(e.Attributes)
@@ -64,33 +64,54 @@ func entryOf(e event.Event, order int64) entry {
 		}
 		out.Attributes = string(attributes)
 	}
-	var p event.Node
-	if json.Unmarshal(e.Data, &p) != nil {
-		return out
+	if len(e.Data) == 0 {
+		return out, nil
 	}
-	out.Op, out.Kind, out.State, out.Name = string(p.Op), string(p.Kind), string(p.State), p.Name
-	out.Path, out.Node, out.Group = strings.Join(p.Path, "."), string(p.ID), text(p.Group)
-	if p.Result != nil {
-		out.Result = string(*p.Result)
+	var err error
+	if out.Data, err = fromJSON(e.Data); err != nil {
+		return out, errs.New(errs.Invalid, "event %.60s: data: %s", e.ID, err)
 	}
-	return out
+	again, err := toJSON(out.Data)
+	if exact := strings.ToValidUTF8(string(e.Data), "\uFFFD"); out.Data == nil || err != nil || string(again) != exact {
+		out.Exact = &exact
+	}
+	return out, nil
+}
+
+// orDefault is null for what need not be kept.
+func orDefault(s, otherwise string) *string {
+	if s == otherwise {
+		return nil
+	}
+	return &s
+}
+
+func textOr(s *string, otherwise string) string {
+	if s == nil {
+		return otherwise
+	}
+	return *s
 }
 
 func (l *logged) event() (event.Event, error) {
 	e := event.Event{
-		ID: l.Entry.ID, Channel: l.Entry.Channel, Type: l.Entry.Type, Source: l.Entry.Source, Owner: l.Entry.Owner, TreeID: l.Entry.TreeID,
-		Sequence: l.Sequence,
+		ID: l.Entry.Event, Channel: l.Entry.Channel, Type: textOr(l.Entry.Type, event.DefaultType), Source: textOr(l.Entry.Source, event.DefaultSource),
+		Time: l.Entry.Time.UTC(), Owner: text(l.Entry.Owner), TreeID: l.Entry.TreeID, Sequence: l.Sequence,
 	}
-	if l.Entry.Data != "" {
-		e.Data = json.RawMessage(l.Entry.Data)
-	}
-	if l.Entry.Attributes != "" {
-		if err := json.Unmarshal([]byte(l.Entry.Attributes), &e.Attributes); err != nil {
-			return e, fmt.Errorf("the logged event %s: %w", e.ID, err)
-		}
+	if e.ID == "" {
+		e.ID = l.ID.Hex()
 	}
 	var err error
-	if e.Time, err = parseTime(l.Entry.Time); err != nil {
+	switch {
+	case l.Entry.Exact != nil:
+		e.Data = json.RawMessage(*l.Entry.Exact)
+	case l.Entry.Data != nil:
+		e.Data, err = toJSON(l.Entry.Data)
+	}
+	if err == nil && l.Entry.Attributes != "" {
+		err = json.Unmarshal([]byte(l.Entry.Attributes), &e.Attributes)
+	}
+	if err != nil {
 		return e, fmt.Errorf("the logged event %s: %w", e.ID, err)
 	}
 	return e, nil
@@ -99,12 +120,14 @@ func (l *logged) event() (event.Event, error) {
 // Append logs events that no node write caused, behind those of all writes
 // before.
 func (s *Store) Append(ctx context.Context, events ...event.Event) error {
-	_, err := s.collect(ctx)
 	entries := make([]entry, len(events))
-	for i, e := range events {
-		entries[i] = entryOf(e, 0)
+	var err error
+	for i := range events {
+		if entries[i], err = entryOf(events[i], 0); err != nil {
+			return s.failure(ctx, "mongo.Append()", err)
+		}
 	}
-	if err == nil {
+	if _, err = s.collect(ctx); err == nil {
 		_, err = s.append(ctx, entries)
 	}
 	return s.failure(ctx, "mongo.Append()", err)
@@ -127,7 +150,8 @@ func (s *Store) append(ctx context.Context, entries []entry) (int, error) {
 		docs := make([]logged, len(fresh))
 		for i, e := range fresh {
 			e.Order = 0
-			docs[i] = logged{last + 1 + int64(i), e}
+			sequence := last + 1 + int64(i)
+			docs[i] = logged{sequenceID(sequence), sequence, e}
 		}
 		_, err = s.events.InsertMany(ctx, docs)
 		if err == nil {
@@ -153,29 +177,29 @@ func (s *Store) append(ctx context.Context, entries []entry) (int, error) {
 func (s *Store) unknown(ctx context.Context, entries []entry) ([]entry, error) {
 	ids := bson.A{}
 	for _, e := range entries {
-		ids = append(ids, e.ID)
+		ids = append(ids, e.Event)
 	}
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	cursor, err := s.newest.Find(ctx, set("id", set("$in", ids)), options.Find().SetProjection(set("id", 1)))
+	cursor, err := s.newest.Find(ctx, set("_event", set("$in", ids)), options.Find().SetProjection(set("_event", 1)))
 	if err != nil {
 		return nil, err
 	}
 	var there []struct {
-		ID string `bson:"id"`
+		Event string `bson:"_event"`
 	}
 	if err := cursor.All(ctx, &there); err != nil {
 		return nil, err
 	}
 	seen := map[string]bool{}
 	for _, e := range there {
-		seen[e.ID] = true
+		seen[e.Event] = true
 	}
 	var fresh []entry
 	for _, e := range entries {
-		if !seen[e.ID] {
-			seen[e.ID] = true
+		if !seen[e.Event] {
+			seen[e.Event] = true
 			fresh = append(fresh, e)
 		}
 	}
@@ -188,7 +212,7 @@ func (s *Store) LastSequence(ctx context.Context) (int64, error) {
 	return last, s.failure(ctx, "mongo.LastSequence()", err)
 }
 
-// pruned is the counter below which Prune may have removed events.
+// pruned is the counter up to which events may have been removed.
 const pruned = "eventhistory"
 
 type counter struct {
@@ -199,7 +223,7 @@ type counter struct {
 // Prune notes before it removes, so that one of them has the truth.
 func (s *Store) lastOf(ctx context.Context, events *mongo.Collection) (int64, error) {
 	var newest logged
-	newestFirst := options.FindOne().SetSort(set("_id", -1)).SetProjection(set("_id", 1))
+	newestFirst := options.FindOne().SetSort(set("sequence_id", -1)).SetProjection(set("sequence_id", 1))
 	err := events.FindOne(ctx, bson.D{}, newestFirst).Decode(&newest)
 	if err != nil && !noDocument(err) {
 		return 0, err
@@ -224,11 +248,11 @@ func (s *Store) After(ctx context.Context, sequence int64, f event.Filter, limit
 	if last <= sequence {
 		return []event.Event{}, sequence, nil
 	}
-	filter := bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: sequence}, {Key: "$lte", Value: last}}}}
+	filter := bson.D{{Key: "sequence_id", Value: bson.D{{Key: "$gt", Value: sequence}, {Key: "$lte", Value: last}}}}
 	filter = equal(filter, "channel", f.Channel)
-	filter = anyOf(filter, "op", f.Ops)
-	filter = anyOf(filter, "kind", f.Kinds)
-	filter = anyOf(filter, "state", f.States)
+	filter = anyOf(filter, "data.op", f.Ops)
+	filter = anyOf(filter, "data.kind", f.Kinds)
+	filter = anyOf(filter, "data.state", f.States)
 	events, err := s.find(ctx, filter, limit, nil)
 	switch {
 	case err != nil:
@@ -261,33 +285,51 @@ func (s *Store) History(ctx context.Context, h store.History) ([]event.Event, er
 	if err != nil {
 		return nil, s.failure(ctx, "mongo.History()", errs.New(errs.Invalid, "path: %s", err))
 	}
-	filter := bson.D{}
-	if !h.From.IsZero() {
-		filter = append(filter, bson.E{Key: "time", Value: set("$gte", node.FormatTime(h.From))})
-	}
-	for _, f := range []struct{ field, value string }{
-		{"channel", h.Channel}, {"owner", h.Owner}, {"kind", string(h.Kind)}, {"state", string(h.State)}, {"result", string(h.Result)},
-		{"op", string(h.Op)}, {"name", h.Name}, {"group", h.Group}, {"node", string(h.NodeID)},
-	} {
-		filter = equal(filter, f.field, f.value)
-	}
-	filter = anyOf(filter, "id", h.IDs)
-	var keep func(*logged) bool
+	var keep func(event.Event) bool
 	if h.PathRe != "" {
-		keep = func(l *logged) bool { return l.Entry.Node != "" && path.MatchString(l.Entry.Path) }
+		keep = func(e event.Event) bool {
+			p, err := e.Node()
+			return err == nil && path.MatchString(strings.Join(p.Path, "."))
+		}
 	}
 	limit := h.Limit
 	if limit <= 0 {
 		limit = historyLimit
 	}
-	events, err := s.find(ctx, filter, limit, keep)
+	events, err := s.find(ctx, historyFilter(h), limit, keep)
 	return events, s.failure(ctx, "mongo.History()", err)
 }
 
+func historyFilter(h store.History) bson.D {
+	filter := bson.D{}
+	if !h.From.IsZero() {
+		filter = append(filter, bson.E{Key: "timestamp", Value: set("$gte", ceil(h.From))})
+	}
+	for _, f := range []struct{ field, value string }{
+		{"channel", h.Channel}, {"owner", h.Owner}, {"data.kind", string(h.Kind)}, {"data.state", string(h.State)},
+		{"data.result", string(h.Result)}, {"data.op", string(h.Op)}, {"data.name", h.Name}, {"data.group", h.Group}, {"data.id", string(h.NodeID)},
+	} {
+		filter = equal(filter, f.field, f.value)
+	}
+	if len(h.IDs) == 0 {
+		return filter
+	}
+	keys := bson.A{}
+	for _, id := range h.IDs {
+		if key, err := bson.ObjectIDFromHex(id); err == nil {
+			keys = append(keys, key)
+		}
+	}
+	return append(filter, bson.E{Key: "$or", Value: bson.A{set("_event", set("$in", h.IDs)), byID(set("$in", keys))}})
+}
+
+// ceil is the first time of a BSON date that is not before t.
+func ceil(t time.Time) time.Time { return stored(t.Add(time.Millisecond - time.Nanosecond)) }
+
 // find returns up to limit events (0: all) that pass the filter and keep, in
 // order.
-func (s *Store) find(ctx context.Context, filter bson.D, limit int, keep func(*logged) bool) ([]event.Event, error) {
-	o := options.Find().SetSort(ascending("_id"))
+func (s *Store) find(ctx context.Context, filter bson.D, limit int, keep func(event.Event) bool) ([]event.Event, error) {
+	o := options.Find().SetSort(ascending("sequence_id", "_id"))
 	if limit > 0 && keep == nil {
 		o.SetLimit(int64(limit))
 	}
@@ -302,36 +344,28 @@ func (s *Store) find(ctx context.Context, filter bson.D, limit int, keep func(*l
 		if err := cursor.Decode(&l); err != nil {
 			return nil, err
 		}
-		if keep != nil && !keep(&l) {
-			continue
-		}
 		e, err := l.event()
 		if err != nil {
 			return nil, err
 		}
-		events = append(events, e)
+		if keep == nil || keep(e) {
+			events = append(events, e)
+		}
 	}
 	return events, cursor.Err()
 }
 
-// Prune removes up to limit events from before the time, oldest first.
+// Prune removes up to limit events from before the time, oldest first. It notes
+// the newest sequence each time, also for the events that a TTL index of
+// KernelCI's removes.
 func (s *Store) Prune(ctx context.Context, before time.Time, limit int) (int, error) {
-	n, err := s.prune(ctx, node.FormatTime(before), limit)
+	n, err := s.prune(ctx, ceil(before), limit)
 	return n, s.failure(ctx, "mongo.Prune()", err)
 }
 
-func (s *Store) prune(ctx context.Context, before string, limit int) (int, error) {
+func (s *Store) prune(ctx context.Context, before time.Time, limit int) (int, error) {
 	if limit <= 0 {
 		return 0, nil
-	}
-	o := options.Find().SetSort(ascending("time", "_id")).SetProjection(set("_id", 1)).SetLimit(int64(min(limit, math.MaxInt32)))
-	cursor, err := s.events.Find(ctx, set("time", set("$lt", before)), o)
-	if err != nil {
-		return 0, err
-	}
-	var old []logged
-	if err := cursor.All(ctx, &old); err != nil || len(old) == 0 {
-		return 0, err
 	}
 	last, err := s.lastOf(ctx, s.newest)
 	if err != nil {
@@ -340,11 +374,20 @@ func (s *Store) prune(ctx context.Context, before string, limit int) (int, error
 	if err := s.raise(ctx, s.counters, pruned, last); err != nil {
 		return 0, err
 	}
+	o := options.Find().SetSort(ascending("timestamp", "_id")).SetProjection(set("_id", 1)).SetLimit(int64(min(limit, math.MaxInt32)))
+	cursor, err := s.events.Find(ctx, set("timestamp", set("$lt", before)), o)
+	if err != nil {
+		return 0, err
+	}
+	var old []logged
+	if err := cursor.All(ctx, &old); err != nil || len(old) == 0 {
+		return 0, err
+	}
 	removed := 0
 	for part := range slices.Chunk(old, pruneBatch) {
-		ids := make([]int64, len(part))
+		ids := make([]bson.ObjectID, len(part))
 		for i := range part {
-			ids[i] = part[i].Sequence
+			ids[i] = part[i].ID
 		}
 		result, err := s.events.DeleteMany(ctx, byID(set("$in", ids)))
 		if err != nil {

@@ -67,6 +67,12 @@ func translate(c node.Condition) selection {
 		return later // an empty name has no path in MongoDB
 	case c.Field == "id" || c.Field == "parent":
 		return ofID(c)
+	case slices.Contains(dates, c.Field):
+		return ofDate(c)
+	case slices.Contains(references, c.Field):
+		return ofReference(c)
+	case slices.Contains(present, c.Field):
+		return ofPresent(c)
 	}
 	field := top
 	if isBelow {
@@ -78,6 +84,15 @@ func translate(c node.Condition) selection {
 	}
 	return one
 }
+
+var (
+	dates = []string{"created", "updated", "timeout", "holdoff"}
+	// references hold ids: text, or ObjectIds where KernelCI's models made them.
+	references = []string{"data.regression", "data.fail_node", "data.pass_node", "data.node_sequence"}
+	// present are the fields that are null in no node, though KernelCI's
+	// documents may lack them or hold null there.
+	present = []string{"path", "artifacts", "data", "debug", "platform_filter", "user_groups", "processed_by_kcidb_bridge", "retry_counter"}
+)
 
 // nested are the fields that have others below them.
 var nested = []string{"data", "debug", "artifacts"}
@@ -141,6 +156,75 @@ func ofID(c node.Condition) selection {
 		}
 	}
 	return oneOf(field, c.Op, values)
+}
+
+// ofDate compares with BSON dates. A time between two milliseconds is none's,
+// and what is before it is what is at or before the millisecond.
+func ofDate(c node.Condition) selection {
+	var values bson.A
+	between := false
+	for _, v := range c.Values {
+		switch v := v.(type) {
+		case nil:
+			values = append(values, nil)
+		case time.Time:
+			between = !stored(v).Equal(v)
+			if !between || c.Op != node.In && c.Op != node.NotIn {
+				values = append(values, stored(v))
+			}
+		default:
+			return later // text of a time, or of a part of one
+		}
+	}
+	op := c.Op
+	switch {
+	case op == node.In || op == node.NotIn:
+		return oneOf(c.Field, op, values)
+	case values[0] == nil || op != node.Lt && op != node.Lte && op != node.Gt && op != node.Gte:
+		return none
+	case between && op == node.Lt:
+		op = node.Lte
+	case between && op == node.Gte:
+		op = node.Gt
+	}
+	return selection{filter: set(c.Field, set("$"+string(op), values[0])), exact: true}
+}
+
+// ofReference compares with an id in either form.
+func ofReference(c node.Condition) selection {
+	if c.Op != node.In && c.Op != node.NotIn {
+		return later
+	}
+	var values bson.A
+	for _, v := range c.Values {
+		if bound, ok := comparable(v); ok {
+			values = append(values, bound)
+		}
+		if s, ok := v.(string); ok {
+			if id, err := bson.ObjectIDFromHex(s); err == nil && id.Hex() == s {
+				values = append(values, id)
+			}
+		}
+	}
+	return oneOf(c.Field, c.Op, values)
+}
+
+// ofPresent compares with a field that is null in no node: null in a document
+// stands for the default, which is what the zero node has.
+func ofPresent(c node.Condition) selection {
+	c.Values = slices.DeleteFunc(slices.Clone(c.Values), func(v any) bool { return v == nil })
+	if len(c.Values) == 0 && c.Op != node.In && c.Op != node.NotIn {
+		return none
+	}
+	byDefault := (node.Query{Where: []node.Condition{c}}).Match(node.Node{})
+	if c.Op == node.In && byDefault || c.Op == node.NotIn && !byDefault {
+		c.Values = append(c.Values, nil)
+	}
+	one := compare(c.Field, c)
+	if byDefault && c.Op != node.In && c.Op != node.NotIn {
+		one.filter = set("$or", bson.A{one.filter, set(c.Field, nil)})
+	}
+	return one
 }
 
 func oneOf(field string, op node.Op, values bson.A) selection {

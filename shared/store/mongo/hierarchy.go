@@ -117,8 +117,8 @@ func (s *Store) replant(ctx context.Context, r *record, place int, kept map[int]
 	case err != nil:
 		return err
 	}
-	kept[place], err = decode(&there)
-	return err
+	kept[place] = decode(&there)
+	return nil
 }
 
 // madeBy returns the descendants that a hierarchy came with, in order.

@@ -12,8 +12,8 @@ import (
 )
 
 // nodeIndexes lists the fields that the node collection is asked by. Each
-// index goes on with `_seq`, so that a page of one value's nodes is read in
-// order and no further than it reaches.
+// index goes on with `_seq` and `_id`, so that a page of one value's nodes is
+// read in order and no further than it reaches.
 var nodeIndexes = [][]string{
 	{"kind"},
 	{"name"},
@@ -64,11 +64,16 @@ func ascending(fields ...string) bson.D {
 type index struct {
 	fields []string
 	unique bool
-	sparse bool // it leaves out the documents that lack its first field
+	sparse bool   // it leaves out the documents that lack its first field
+	called string // "": by MongoDB's own default
 }
 
-// name is MongoDB's own default.
-func (i index) name() string { return strings.Join(i.fields, "_1_") + "_1" }
+func (i index) name() string {
+	if i.called != "" {
+		return i.called
+	}
+	return strings.Join(i.fields, "_1_") + "_1"
+}
 
 func (i index) model() mongo.IndexModel {
 	return mongo.IndexModel{Keys: ascending(i.fields...), Options: options.Index().SetName(i.name()).SetUnique(i.unique).SetSparse(i.sparse)}
@@ -76,30 +81,38 @@ func (i index) model() mongo.IndexModel {
 
 func on(fields ...string) index { return index{fields: fields} }
 
+// own is a unique index on a field that KernelCI's documents do not have.
+func own(field string) index { return index{fields: []string{field}, unique: true, sparse: true} }
+
 // createIndexes is safe to run again and from several instances: what is
-// there is left alone.
+// there is left alone. The names and options of what KernelCI makes too are
+// its own, so that either may come first.
 func (s *Store) createIndexes(ctx context.Context) error {
 	nodes := []index{
-		on("_seq", "_id"), {[]string{"_jobkey"}, true, true}, {[]string{"_pending"}, false, true}, {[]string{"_made", "_place"}, false, true},
+		on("_seq", "_id"), own("_jobkey"), {fields: []string{"_pending"}, sparse: true}, {fields: []string{"_made", "_place"}, sparse: true},
 	}
 	for _, fields := range nodeIndexes {
-		nodes = append(nodes, on(append(slices.Clone(fields), "_seq")...))
+		nodes = append(nodes, on(append(slices.Clone(fields), "_seq", "_id")...))
+	}
+	events := []index{on("sequence_id", "_id"), on("timestamp", "_id"), own("_event")}
+	for _, fields := range [][]string{{"channel"}, {"owner"}, {"data.id"}, {"data.name"}, {"data.kind", "data.state"}} {
+		events = append(events, on(append(fields, "sequence_id", "_id")...))
 	}
 	for _, c := range []struct {
 		collection *mongo.Collection
 		indexes    []index
 	}{
 		{s.nodes, nodes},
-		{s.events, []index{{[]string{"id"}, true, false}, on("time", "_id"), on("channel", "_id"), on("node", "_id"),
-			on("kind", "state", "_id"), on("name", "_id"), on("owner", "_id")}},
-		{s.subscriptions, []index{{[]string{"subscriber"}, true, true}}},
-		{s.users, []index{{[]string{"_username"}, true, false}, {[]string{"_email"}, true, true}, on("_seq", "_id"),
-			on("groups._id"), on("groups.name", "_seq"), on("is_superuser", "is_active", "_seq"), on("is_active", "_seq"), on("is_verified", "_seq")}},
-		{s.groups, []index{{[]string{"name"}, true, false}}},
+		{s.events, events},
+		{s.subscribers, []index{{fields: []string{"subscriber_id"}, unique: true, called: "unique_subscriber_id"}, own("_subscription"), on("last_event_id")}},
+		{s.listeners, []index{own("_subscription")}},
+		{s.users, []index{{fields: []string{"username"}, unique: true}, own("_username"), own("_email"), on("_seq", "_id"), on("groups.name", "_seq", "_id"),
+			on("is_superuser", "is_active", "_seq", "_id"), on("is_active", "_seq", "_id"), on("is_verified", "_seq", "_id")}},
+		{s.groups, []index{{fields: []string{"name"}, unique: true}}},
 		{s.tokens, []index{on("user", "_id")}},
 		{s.deadLetters, []index{on("time", "_id")}},
 	} {
-		if err := createMissing(ctx, c.collection.Indexes(), c.indexes); err != nil {
+		if err := s.createMissing(ctx, c.collection, c.indexes); err != nil {
 			return fmt.Errorf("collection %s: %w", c.collection.Name(), err)
 		}
 	}
@@ -110,28 +123,47 @@ func (s *Store) createIndexes(ctx context.Context) error {
 // another instance may be making the same.
 const createAttempts = 5
 
-// createMissing makes the indexes whose names are not there. Those that are,
-// are not even asked for: FerretDB does not take that.
-func createMissing(ctx context.Context, view mongo.IndexView, indexes []index) error {
+// createMissing makes the indexes whose keys have none. Where there is one,
+// under whatever name and with whatever options, none is even asked for: a
+// server would refuse it.
+func (s *Store) createMissing(ctx context.Context, c *mongo.Collection, indexes []index) error {
 	for attempts := 1; ; attempts++ {
-		there, err := view.ListSpecifications(ctx)
+		there, err := c.Indexes().ListSpecifications(ctx)
 		if err != nil {
 			return err
 		}
 		var missing []mongo.IndexModel
 		for _, i := range indexes {
-			if !slices.ContainsFunc(there, func(s mongo.IndexSpecification) bool { return s.Name == i.name() }) {
+			place := slices.IndexFunc(there, i.sameKeys)
+			if place < 0 {
 				missing = append(missing, i.model())
+			} else if unique := there[place].Unique; i.unique && (unique == nil || !*unique) {
+				s.log.Warn("an index is not unique; what it should keep apart may be there twice", "collection", c.Name(), "index", there[place].Name)
 			}
 		}
 		if len(missing) == 0 {
 			return nil
 		}
-		if _, err = view.CreateMany(ctx, missing); err == nil || attempts == createAttempts {
+		if _, err = c.Indexes().CreateMany(ctx, missing); err == nil || attempts == createAttempts {
 			return err
 		}
 		if err := pause(ctx, attempts); err != nil {
 			return err
 		}
 	}
+}
+
+// sameKeys says whether there is an index on the same fields, in the same order.
+func (i index) sameKeys(there mongo.IndexSpecification) bool {
+	keys, err := there.KeysDocument.Elements()
+	if err != nil || len(keys) != len(i.fields) {
+		return false
+	}
+	for n, key := range keys {
+		direction, ok := key.Value().AsInt64OK()
+		if key.Key() != i.fields[n] || !ok || direction != 1 {
+			return false
+		}
+	}
+	return true
 }

@@ -35,7 +35,7 @@ func fresh(t testing.TB, uri string) string {
 }
 
 func conformance(t *testing.T, uri string, slow bool) {
-	storetest.Run(t, storetest.Harness{Slow: slow, Open: func(t *testing.T, now func() time.Time) func() store.Store {
+	storetest.Run(t, storetest.Harness{Slow: slow, Precision: time.Millisecond, Open: func(t *testing.T, now func() time.Time) func() store.Store {
 		name := fresh(t, uri)
 		return func() store.Store { return open(t, mongo.Options{URI: uri, Database: name, Now: now}) }
 	}})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/event"
@@ -37,10 +38,47 @@ func (s *Store) create(ctx context.Context, given node.Node, silent bool) (node.
 		if err != nil {
 			return n, err
 		}
-		r.Outbox, r.Pending = []entry{entryOf(e, order)}, order
+		out, err := entryOf(e, order)
+		if err != nil {
+			return n, err
+		}
+		r.Outbox, r.Pending = []entry{out}, order
+	}
+	if err := s.checkJob(ctx, &r); err != nil {
+		return n, err
 	}
 	_, err = s.nodes.InsertOne(ctx, r)
 	return n, orTaken(err)
+}
+
+// checkJob looks for a job of KernelCI's own that is the same: those have no
+// unique key. No more of them are made, so that none can come in between.
+func (s *Store) checkJob(ctx context.Context, r *record) error {
+	if r.JobKey == "" {
+		return nil
+	}
+	same := bson.D{
+		{Key: "parent", Value: r.Node.Parent}, {Key: "_seq", Value: nil}, {Key: "name", Value: r.Node.Name},
+		{Key: "kind", Value: set("$in", jobKinds)}, {Key: "retry_counter", Value: orZero(r.Node.RetryCounter)},
+	}
+	n := decode(r)
+	for _, key := range []string{"runtime", "platform"} {
+		same = append(same, bson.E{Key: "data." + key, Value: set("$in", textOrNone(n.Text(key)))})
+	}
+	count, err := s.nodes.CountDocuments(ctx, same, options.Count().SetLimit(1))
+	if err == nil && count > 0 {
+		err = errs.New(errs.Conflict, "a job with this parent, name, runtime, platform and retry_counter exists")
+	}
+	return err
+}
+
+// textOrNone is the list of values that mean this text; "" is also the absence
+// of one.
+func textOrNone(s string) bson.A {
+	if s == "" {
+		return bson.A{"", nil}
+	}
+	return bson.A{s}
 }
 
 // orTaken says what a broken unique key of the node collection means.
@@ -74,6 +112,7 @@ type update struct {
 	record  record
 	before  node.Node
 	after   node.Node
+	rev     int64 // of the document after
 	event   event.Event
 	refused error // what the caller's change returned
 }
@@ -92,9 +131,7 @@ func (s *Store) update(ctx context.Context, u *update, decide func() error) erro
 		if u.record, err = s.read(ctx, u.id); err != nil {
 			return err
 		}
-		if u.before, err = decode(&u.record); err != nil {
-			return err
-		}
+		u.before = decode(&u.record)
 		if len(u.record.Outbox) > crowded {
 			if _, err := s.collect(ctx); err != nil {
 				return err
@@ -137,8 +174,19 @@ func (s *Store) change(u *update, change func(*node.Node) error) error {
 	if u.after, err = s.settle(n); err != nil {
 		return err
 	}
-	u.event, err = event.OfUpdated(u.before, u.after, u.record.Rev+1, u.request != "")
+	u.rev = s.next(u.record.Rev)
+	u.event, err = event.OfUpdated(u.before, u.after, u.rev, u.request != "")
 	return err
+}
+
+// next is the write counter after rev. A document without one may have had one
+// before KernelCI replaced it; a counter that begins at the clock gives no id of
+// an event twice.
+func (s *Store) next(rev int64) int64 {
+	if rev == 0 {
+		return s.stamp(1)
+	}
+	return rev + 1
 }
 
 // guarded makes an error of a panic of the caller's function.
@@ -154,6 +202,7 @@ func guarded(f func() error) (err error) {
 // changed is what an update sets.
 type changed struct {
 	Node   fields `bson:",inline"`
+	Rev    int64  `bson:"_rev"`
 	JobKey string `bson:"_jobkey,omitempty"`
 }
 
@@ -164,8 +213,11 @@ func (s *Store) write(ctx context.Context, u *update) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	key := jobKey(u.after)
-	change := bson.D{{Key: "$set", Value: changed{f, key}}, {Key: "$inc", Value: set("_rev", 1)}}
+	key := ""
+	if u.record.Seq != 0 { // KernelCI may have made its own jobs twice
+		key = jobKey(u.after)
+	}
+	change := bson.D{{Key: "$set", Value: changed{f, u.rev, key}}}
 	if key == "" && u.record.JobKey != "" {
 		change = append(change, bson.E{Key: "$unset", Value: set("_jobkey", "")})
 	}
@@ -175,13 +227,17 @@ func (s *Store) write(ctx context.Context, u *update) (bool, error) {
 	}
 	if !u.silent {
 		order := s.stamp(1)
-		push = append(push, bson.E{Key: "_outbox", Value: entryOf(u.event, order)})
+		out, err := entryOf(u.event, order)
+		if err != nil {
+			return false, err
+		}
+		push = append(push, bson.E{Key: "_outbox", Value: out})
 		change = append(change, bson.E{Key: "$min", Value: set("_pending", order)})
 	}
 	if len(push) > 0 {
 		change = append(change, bson.E{Key: "$push", Value: push})
 	}
-	result, err := s.nodes.UpdateOne(ctx, bson.D{{Key: "_id", Value: u.record.ID}, {Key: "_rev", Value: u.record.Rev}}, change)
+	result, err := s.nodes.UpdateOne(ctx, bson.D{{Key: "_id", Value: u.record.ID}, {Key: "_rev", Value: orZero(u.record.Rev)}}, change)
 	if err != nil {
 		return false, orTaken(err)
 	}

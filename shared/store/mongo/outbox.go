@@ -89,13 +89,13 @@ func (s *Store) empty(ctx context.Context, boxes []outbox) error {
 	for _, box := range boxes {
 		whole := bson.D{{Key: "_id", Value: box.ID}, {Key: "_outbox", Value: set("$size", len(box.Events))}}
 		if n := len(box.Events); n > 0 {
-			whole = append(whole, bson.E{Key: fmt.Sprintf("_outbox.%d.id", n-1), Value: box.Events[n-1].ID})
+			whole = append(whole, bson.E{Key: fmt.Sprintf("_outbox.%d._event", n-1), Value: box.Events[n-1].Event})
 		}
 		gone := bson.D{{Key: "_outbox", Value: ""}, {Key: "_pending", Value: ""}}
 		writes = append(writes, mongo.NewUpdateOneModel().SetFilter(whole).SetUpdate(set("$unset", gone)))
 		for _, e := range box.Events {
 			writes = append(writes, mongo.NewUpdateOneModel().
-				SetFilter(bson.D{{Key: "_id", Value: box.ID}, {Key: "_outbox.0.id", Value: e.ID}}).
+				SetFilter(bson.D{{Key: "_id", Value: box.ID}, {Key: "_outbox.0._event", Value: e.Event}}).
 				SetUpdate(set("$pop", set("_outbox", -1))))
 		}
 	}

@@ -1,8 +1,10 @@
 package mongo
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -10,7 +12,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
-	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/store"
 )
 
@@ -50,9 +51,9 @@ func again(upsert func() error) error {
 // Claim takes key for holder until the time.
 func (s *Store) Claim(ctx context.Context, key, holder string, until time.Time) error {
 	free := bson.D{{Key: "_id", Value: key}, {Key: "$or", Value: bson.A{
-		set("holder", holder), set("until", set("$lte", node.FormatTime(s.now()))),
+		set("holder", holder), set("until", set("$lte", stored(s.now()))),
 	}}}
-	taken := bson.D{{Key: "holder", Value: holder}, {Key: "until", Value: timeOrNull(until)}}
+	taken := bson.D{{Key: "holder", Value: holder}, {Key: "until", Value: dateOrNull(until)}}
 	err := again(func() error {
 		_, err := s.claims.UpdateOne(ctx, free, set("$set", taken), options.UpdateOne().SetUpsert(true))
 		return err
@@ -69,30 +70,29 @@ func (s *Store) Release(ctx context.Context, key, holder string) error {
 	return s.failure(ctx, fmt.Sprintf("mongo.Release(%s, %s)", key, holder), err)
 }
 
-// place is a subscription's document.
+// place is a listener's document: in `subscriber_state`, under KernelCI's
+// names, when it is durable; else in `subscription`, which KernelCI has not.
 type place struct {
-	ID           int64   `bson:"_id"`
-	Channel      string  `bson:"channel"`
-	User         string  `bson:"user"`
-	Promiscuous  bool    `bson:"promiscuous"`
-	Subscriber   string  `bson:"subscriber,omitempty"`
-	Acknowledged int64   `bson:"acknowledged"`
-	Delivered    int64   `bson:"delivered"`
-	Polled       *string `bson:"polled"`
-	Created      *string `bson:"created"`
+	ID           bson.ObjectID `bson:"_id,omitempty"`
+	SubscriberID string        `bson:"subscriber_id,omitempty"`
+	Channel      string        `bson:"channel"`
+	User         string        `bson:"user"`
+	Promiscuous  bool          `bson:"promiscuous"`
+	Acknowledged int64         `bson:"last_event_id,minsize"`
+	Created      *time.Time    `bson:"created_at"`
+	LastPoll     *time.Time    `bson:"last_poll"`
+	Number       int64         `bson:"_subscription"` // what clients know it by; 0: KernelCI's, not yet back
+	Delivered    int64         `bson:"_delivered"`
 }
 
-func (p *place) subscription() (store.Subscription, error) {
-	sub := store.Subscription{
-		ID: p.ID, Channel: p.Channel, User: p.User, Promiscuous: p.Promiscuous, SubscriberID: p.Subscriber,
-		Acknowledged: p.Acknowledged, Delivered: p.Delivered,
+func (p *place) subscription() store.Subscription {
+	return store.Subscription{
+		ID: p.Number, Channel: p.Channel, User: p.User, Promiscuous: p.Promiscuous, SubscriberID: p.SubscriberID,
+		Acknowledged: p.Acknowledged, Delivered: max(p.Delivered, p.Acknowledged), LastPoll: dateOf(p.LastPoll), Created: dateOf(p.Created),
 	}
-	var err error
-	if sub.LastPoll, err = parseTime(text(p.Polled)); err == nil {
-		sub.Created, err = parseTime(text(p.Created))
-	}
-	return sub, err
 }
+
+func byNumber(id int64) bson.D { return set("_subscription", id) }
 
 // Subscribe makes a subscription, or finds the durable one.
 func (s *Store) Subscribe(ctx context.Context, sub store.Subscription) (store.Subscription, error) {
@@ -112,7 +112,7 @@ func (s *Store) subscribe(ctx context.Context, sub store.Subscription) (store.Su
 			return known, err
 		}
 	}
-	id, err := s.count(ctx, "subscription")
+	number, err := s.count(ctx, "subscription")
 	if err != nil {
 		return store.Subscription{}, err
 	}
@@ -120,13 +120,15 @@ func (s *Store) subscribe(ctx context.Context, sub store.Subscription) (store.Su
 		sub.Created = s.now()
 	}
 	p := place{
-		ID: id, Channel: sub.Channel, User: sub.User, Promiscuous: sub.Promiscuous, Subscriber: sub.SubscriberID,
-		Acknowledged: sub.Acknowledged, Delivered: sub.Delivered, Polled: timeOrNull(sub.LastPoll), Created: timeOrNull(sub.Created),
+		Number: number, Channel: sub.Channel, User: sub.User, Promiscuous: sub.Promiscuous, SubscriberID: sub.SubscriberID,
+		Acknowledged: sub.Acknowledged, Delivered: sub.Delivered, LastPoll: dateOrNull(sub.LastPoll), Created: dateOrNull(sub.Created),
 	}
-	if _, err := s.subscriptions.InsertOne(ctx, p); err != nil {
-		return store.Subscription{}, err
+	kept := s.listeners
+	if sub.SubscriberID != "" {
+		kept = s.subscribers
 	}
-	return p.subscription()
+	_, err = kept.InsertOne(ctx, p)
+	return p.subscription(), err
 }
 
 // count gives the next number of a counter. One that its taker never uses is
@@ -141,25 +143,35 @@ func (s *Store) count(ctx context.Context, name string) (int64, error) {
 }
 
 // resume returns the durable subscription that is there, with the channel and
-// promiscuity of sub, at the place up to which all was acknowledged.
+// promiscuity of sub, at the place up to which all was acknowledged. One of
+// KernelCI's gets its number here.
 func (s *Store) resume(ctx context.Context, sub store.Subscription) (store.Subscription, error) {
 	for attempts := 0; ; attempts++ {
 		var p place
-		if err := s.subscriptions.FindOne(ctx, set("subscriber", sub.SubscriberID)).Decode(&p); err != nil {
+		if err := s.subscribers.FindOne(ctx, set("subscriber_id", sub.SubscriberID)).Decode(&p); err != nil {
 			return store.Subscription{}, err
 		}
 		if p.User != sub.User {
 			return store.Subscription{}, errs.New(errs.Denied, "subscriber_id %.40q belongs to another user", sub.SubscriberID)
 		}
-		as := bson.D{{Key: "_id", Value: p.ID}, {Key: "acknowledged", Value: p.Acknowledged}, {Key: "delivered", Value: p.Delivered}}
+		as := bson.D{{Key: "_id", Value: p.ID}, {Key: "last_event_id", Value: orZero(p.Acknowledged)},
+			{Key: "_subscription", Value: orZero(p.Number)}, {Key: "_delivered", Value: orZero(p.Delivered)}}
+		if p.Number == 0 {
+			var err error
+			if p.Number, err = s.count(ctx, "subscription"); err != nil {
+				return store.Subscription{}, err
+			}
+		}
 		p.Channel, p.Promiscuous, p.Delivered = sub.Channel, sub.Promiscuous, p.Acknowledged
-		change := bson.D{{Key: "channel", Value: p.Channel}, {Key: "promiscuous", Value: p.Promiscuous}, {Key: "delivered", Value: p.Delivered}}
-		result, err := s.subscriptions.UpdateOne(ctx, as, set("$set", change))
+		result, err := s.subscribers.UpdateOne(ctx, as, set("$set", bson.D{
+			{Key: "channel", Value: p.Channel}, {Key: "promiscuous", Value: p.Promiscuous},
+			{Key: "_subscription", Value: p.Number}, {Key: "_delivered", Value: p.Delivered},
+		}))
 		if err != nil {
 			return store.Subscription{}, err
 		}
 		if result.MatchedCount > 0 {
-			return p.subscription()
+			return p.subscription(), nil
 		}
 		if err := pause(ctx, attempts); err != nil {
 			return store.Subscription{}, err
@@ -167,58 +179,74 @@ func (s *Store) resume(ctx context.Context, sub store.Subscription) (store.Subsc
 	}
 }
 
+// eachPlaces does to the one collection and then to the other, until one says
+// that it had what was asked for; mongo.ErrNoDocuments when none had.
+func (s *Store) eachPlaces(do func(*mongo.Collection) (had bool, err error)) error {
+	for _, places := range []*mongo.Collection{s.subscribers, s.listeners} {
+		if had, err := do(places); had || err != nil {
+			return err
+		}
+	}
+	return mongo.ErrNoDocuments
+}
+
 // Subscription returns one.
 func (s *Store) Subscription(ctx context.Context, id int64) (store.Subscription, error) {
 	var p place
-	var sub store.Subscription
-	err := s.subscriptions.FindOne(ctx, byID(id)).Decode(&p)
-	if err == nil {
-		sub, err = p.subscription()
-	}
-	return sub, s.failure(ctx, fmt.Sprintf("mongo.Subscription(%d)", id), orNotFound(err, "subscription %d", id))
+	err := s.eachPlaces(func(places *mongo.Collection) (bool, error) {
+		err := places.FindOne(ctx, byNumber(id)).Decode(&p)
+		if noDocument(err) {
+			return false, nil
+		}
+		return true, err
+	})
+	return p.subscription(), s.failure(ctx, fmt.Sprintf("mongo.Subscription(%d)", id), orNotFound(err, "subscription %d", id))
 }
 
 // Polled notes a poll.
 func (s *Store) Polled(ctx context.Context, id, acknowledged, delivered int64, at time.Time) error {
-	forward := bson.D{{Key: "acknowledged", Value: acknowledged}, {Key: "delivered", Value: delivered}}
-	result, err := s.subscriptions.UpdateOne(ctx, byID(id), bson.D{
-		{Key: "$max", Value: forward}, {Key: "$set", Value: set("polled", timeOrNull(at))},
-	})
-	if err == nil && result.MatchedCount == 0 {
-		err = mongo.ErrNoDocuments
+	change := bson.D{
+		{Key: "$max", Value: bson.D{{Key: "last_event_id", Value: acknowledged}, {Key: "_delivered", Value: delivered}}},
+		{Key: "$set", Value: set("last_poll", dateOrNull(at))},
 	}
+	err := s.eachPlaces(func(places *mongo.Collection) (bool, error) {
+		result, err := places.UpdateOne(ctx, byNumber(id), change)
+		return err == nil && result.MatchedCount > 0, err
+	})
 	return s.failure(ctx, fmt.Sprintf("mongo.Polled(%d)", id), orNotFound(err, "subscription %d", id))
 }
 
 // Unsubscribe removes one.
 func (s *Store) Unsubscribe(ctx context.Context, id int64) error {
-	result, err := s.subscriptions.DeleteOne(ctx, byID(id))
-	if err == nil && result.DeletedCount == 0 {
-		err = mongo.ErrNoDocuments
-	}
+	err := s.eachPlaces(func(places *mongo.Collection) (bool, error) {
+		result, err := places.DeleteOne(ctx, byNumber(id))
+		return err == nil && result.DeletedCount > 0, err
+	})
 	return s.failure(ctx, fmt.Sprintf("mongo.Unsubscribe(%d)", id), orNotFound(err, "subscription %d", id))
 }
 
-// Subscriptions lists all, by id.
+// Subscriptions lists all, by id. A durable one of KernelCI's has none until it
+// comes back.
 func (s *Store) Subscriptions(ctx context.Context) ([]store.Subscription, error) {
 	list, err := s.listSubscriptions(ctx)
 	return list, s.failure(ctx, "mongo.Subscriptions()", err)
 }
 
 func (s *Store) listSubscriptions(ctx context.Context) ([]store.Subscription, error) {
-	cursor, err := s.subscriptions.Find(ctx, bson.D{}, options.Find().SetSort(ascending("_id")))
-	if err != nil {
-		return nil, err
-	}
-	var places []place
-	if err := cursor.All(ctx, &places); err != nil {
-		return nil, err
-	}
-	list := make([]store.Subscription, len(places))
-	for i := range places {
-		if list[i], err = places[i].subscription(); err != nil {
+	list := []store.Subscription{}
+	for _, places := range []*mongo.Collection{s.subscribers, s.listeners} {
+		cursor, err := places.Find(ctx, set("_subscription", set("$gt", 0)))
+		if err != nil {
 			return nil, err
 		}
+		var some []place
+		if err := cursor.All(ctx, &some); err != nil {
+			return nil, err
+		}
+		for i := range some {
+			list = append(list, some[i].subscription())
+		}
 	}
+	slices.SortFunc(list, func(a, b store.Subscription) int { return cmp.Compare(a.ID, b.ID) })
 	return list, nil
 }

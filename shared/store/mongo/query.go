@@ -14,12 +14,11 @@ import (
 
 // Get returns the node; NotFound when there is none.
 func (s *Store) Get(ctx context.Context, id node.ID) (node.Node, error) {
-	var n node.Node
 	r, err := s.read(ctx, id)
-	if err == nil {
-		n, err = decode(&r)
+	if err != nil {
+		return node.Node{}, s.failure(ctx, fmt.Sprintf("mongo.Get(%s)", id), err)
 	}
-	return n, s.failure(ctx, fmt.Sprintf("mongo.Get(%s)", id), err)
+	return decode(&r), nil
 }
 
 // Find returns what q selects, never nil.
@@ -93,11 +92,7 @@ func (s *Store) each(ctx context.Context, filter bson.D, o *options.FindOptionsB
 		if err := cursor.Decode(&r); err != nil {
 			return fmt.Errorf("a stored node: %w", err)
 		}
-		n, err := decode(&r)
-		if err != nil {
-			return err
-		}
-		if !use(n) {
+		if !use(decode(&r)) {
 			return nil
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -29,24 +28,24 @@ type fields struct {
 	Debug          bson.D         `bson:"debug"`
 	JobFilter      []string       `bson:"jobfilter"`
 	PlatformFilter []string       `bson:"platform_filter"`
-	Created        *string        `bson:"created"`
-	Updated        *string        `bson:"updated"`
-	Timeout        *string        `bson:"timeout"`
-	Holdoff        *string        `bson:"holdoff"`
+	Created        *time.Time     `bson:"created"`
+	Updated        *time.Time     `bson:"updated"`
+	Timeout        *time.Time     `bson:"timeout"`
+	Holdoff        *time.Time     `bson:"holdoff"`
 	Owner          *string        `bson:"owner"`
 	Submitter      *string        `bson:"submitter"`
 	TreeID         *string        `bson:"treeid"`
 	UserGroups     []string       `bson:"user_groups"`
 	KCIDBProcessed bool           `bson:"processed_by_kcidb_bridge"`
-	RetryCounter   int64          `bson:"retry_counter"`
+	RetryCounter   int64          `bson:"retry_counter,minsize"`
 }
 
 // record is a node's document.
 type record struct {
 	ID       bson.ObjectID `bson:"_id"`
 	Node     fields        `bson:",inline"`
-	Rev      int64         `bson:"_rev"` // how often it was written
-	Seq      int64         `bson:"_seq"` // its place in the order of creation
+	Rev      int64         `bson:"_rev"` // changes with each write; 0: KernelCI's own, or never written here
+	Seq      int64         `bson:"_seq"` // its place in the order of creation; 0: KernelCI's own, before all others
 	JobKey   string        `bson:"_jobkey,omitempty"`
 	Made     string        `bson:"_made,omitempty"`  // root and request of the hierarchy that it came with
 	Place    int           `bson:"_place,omitempty"` // its place there, from 1
@@ -56,11 +55,12 @@ type record struct {
 }
 
 // settle brings n to the form that is stored: valid, defaults filled, updated
-// now, and reading the same before and after.
+// now, times as dates keep them, and reading the same before and after.
 func (s *Store) settle(n node.Node) (node.Node, error) {
 	n = n.Clone()
 	n.Updated = s.now()
 	n.SetDefaults(n.Updated)
+	n.Created, n.Updated, n.Timeout, n.Holdoff = stored(n.Created), stored(n.Updated), stored(n.Timeout), stored(n.Holdoff)
 	if _, err := node.ParseID(string(n.ID)); err != nil {
 		return node.Node{}, fmt.Errorf("id: %w", err)
 	}
@@ -92,31 +92,29 @@ func encodeFields(n node.Node) (fields, error) {
 	f := fields{
 		Kind: string(n.Kind), Name: n.Name, Path: n.Path, Group: orNull(n.Group), State: string(n.State), Result: orNull(string(n.Result)),
 		Artifacts: bson.D{}, Data: encodeMap(n.Data), Debug: encodeMap(n.Debug), JobFilter: n.JobFilter, PlatformFilter: n.PlatformFilter,
-		Created: timeOrNull(n.Created), Updated: timeOrNull(n.Updated), Timeout: timeOrNull(n.Timeout), Holdoff: timeOrNull(n.Holdoff),
+		Created: dateOrNull(n.Created), Updated: dateOrNull(n.Updated), Timeout: dateOrNull(n.Timeout), Holdoff: dateOrNull(n.Holdoff),
 		Owner: orNull(n.Owner), Submitter: orNull(n.Submitter), TreeID: orNull(n.TreeID), UserGroups: n.UserGroups,
 		KCIDBProcessed: n.KCIDBProcessed, RetryCounter: int64(n.RetryCounter),
 	}
 	for _, name := range slices.Sorted(maps.Keys(n.Artifacts)) {
 		f.Artifacts = append(f.Artifacts, bson.E{Key: escape(name), Value: n.Artifacts[name]})
 	}
-	if n.Parent != "" {
-		parent, err := bson.ObjectIDFromHex(string(n.Parent))
-		if err != nil {
-			return fields{}, errs.Wrap(errs.Invalid, fmt.Errorf("parent: %w", err))
-		}
-		f.Parent = &parent
+	var err error
+	if f.Parent, err = idOrNull(n.Parent); err != nil {
+		return fields{}, errs.Wrap(errs.Invalid, fmt.Errorf("parent: %w", err))
 	}
 	return f, nil
 }
 
-// decode gives the node of a document.
-func decode(r *record) (node.Node, error) {
+// decode gives the node of a document. What KernelCI leaves out or null has its
+// default.
+func decode(r *record) node.Node {
 	f := &r.Node
 	n := node.Node{
-		ID: node.ID(r.ID.Hex()), Kind: node.Kind(f.Kind), Name: f.Name, Path: f.Path, Group: text(f.Group), State: node.State(f.State),
-		Result: node.Result(text(f.Result)), Artifacts: map[string]string{}, Data: decodeMap(f.Data), Debug: decodeMap(f.Debug),
-		JobFilter: f.JobFilter, PlatformFilter: f.PlatformFilter, Owner: text(f.Owner), Submitter: text(f.Submitter), TreeID: text(f.TreeID),
-		UserGroups: f.UserGroups, KCIDBProcessed: f.KCIDBProcessed, RetryCounter: int(f.RetryCounter),
+		ID: node.ID(r.ID.Hex()), Kind: node.Kind(f.Kind), Name: f.Name, Path: orEmpty(f.Path), Group: text(f.Group),
+		State: node.State(f.State), Result: node.Result(text(f.Result)), Artifacts: map[string]string{}, Data: decodeMap(f.Data), Debug: decodeMap(f.Debug),
+		JobFilter: f.JobFilter, PlatformFilter: orEmpty(f.PlatformFilter), Owner: text(f.Owner), Submitter: text(f.Submitter),
+		TreeID: text(f.TreeID), UserGroups: orEmpty(f.UserGroups), KCIDBProcessed: f.KCIDBProcessed, RetryCounter: int(f.RetryCounter),
 	}
 	for _, e := range f.Artifacts {
 		n.Artifacts[unescape(e.Key)], _ = e.Value.(string)
@@ -124,100 +122,15 @@ func decode(r *record) (node.Node, error) {
 	if f.Parent != nil {
 		n.Parent = node.ID(f.Parent.Hex())
 	}
-	for _, t := range []struct {
-		to   *time.Time
-		from *string
-	}{{&n.Created, f.Created}, {&n.Updated, f.Updated}, {&n.Timeout, f.Timeout}, {&n.Holdoff, f.Holdoff}} {
-		var err error
-		if *t.to, err = parseTime(text(t.from)); err != nil {
-			return node.Node{}, fmt.Errorf("the stored node %s: %w", n.ID, err)
-		}
-	}
-	return n, nil
+	n.Created, n.Updated, n.Timeout, n.Holdoff = dateOf(f.Created), dateOf(f.Updated), dateOf(f.Timeout), dateOf(f.Holdoff)
+	return n
 }
 
-func orNull(s string) *string {
-	if s == "" {
-		return nil
+func orEmpty(list []string) []string {
+	if list == nil {
+		return []string{}
 	}
-	return &s
-}
-
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
-}
-
-func timeOrNull(t time.Time) *string { return orNull(node.FormatTime(t)) }
-
-// parseTime reads what timeOrNull or node.FormatTime wrote.
-func parseTime(s string) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	return time.Parse(node.TimeLayout, s)
-}
-
-// escape gives a key the form in which MongoDB takes it for a name and nothing
-// else.
-func escape(key string) string { return escaper.Replace(key) }
-
-func unescape(key string) string { return unescaper.Replace(key) }
-
-var (
-	escaper   = strings.NewReplacer("%", "%25", ".", "%2E", "$", "%24", "\x00", "%00")
-	unescaper = strings.NewReplacer("%25", "%", "%2E", ".", "%24", "$", "%00", "\x00")
-)
-
-func encodeMap(m map[string]any) bson.D {
-	doc := make(bson.D, 0, len(m))
-	for _, key := range slices.Sorted(maps.Keys(m)) {
-		doc = append(doc, bson.E{Key: escape(key), Value: encodeValue(m[key])})
-	}
-	return doc
-}
-
-func encodeValue(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		return encodeMap(v)
-	case []any:
-		list := make(bson.A, len(v))
-		for i := range v {
-			list[i] = encodeValue(v[i])
-		}
-		return list
-	}
-	return v
-}
-
-func decodeMap(doc bson.D) map[string]any {
-	m := make(map[string]any, len(doc))
-	for _, e := range doc {
-		m[unescape(e.Key)] = decodeValue(e.Value)
-	}
-	return m
-}
-
-// decodeValue gives back what JSON has: numbers are all float64.
-func decodeValue(v any) any {
-	switch v := v.(type) {
-	case bson.D:
-		return decodeMap(v)
-	case bson.A:
-		list := make([]any, len(v))
-		for i := range v {
-			list[i] = decodeValue(v[i])
-		}
-		return list
-	case int32:
-		return float64(v)
-	case int64:
-		return float64(v)
-	}
-	return v
+	return list
 }
 
 // jobKinds are the kinds of node of which one with the same key must not be

@@ -44,17 +44,18 @@ type Store struct {
 	client *mongo.Client
 	db     *mongo.Database
 
-	nodes         *mongo.Collection
-	events        *mongo.Collection
-	newest        *mongo.Collection // events as the primary has them now, for those who append
-	counters      *mongo.Collection
-	subscriptions *mongo.Collection
-	cursors       *mongo.Collection
-	claims        *mongo.Collection
-	users         *mongo.Collection
-	groups        *mongo.Collection
-	tokens        *mongo.Collection
-	deadLetters   *mongo.Collection
+	nodes       *mongo.Collection
+	events      *mongo.Collection
+	newest      *mongo.Collection // events as the primary has them now, for those who append
+	counters    *mongo.Collection
+	subscribers *mongo.Collection // durable
+	listeners   *mongo.Collection // passing
+	cursors     *mongo.Collection
+	claims      *mongo.Collection
+	users       *mongo.Collection
+	groups      *mongo.Collection
+	tokens      *mongo.Collection
+	deadLetters *mongo.Collection
 
 	collecting chan struct{} // of one place: who collects for this instance
 
@@ -68,8 +69,9 @@ var _ store.Store = (*Store)(nil)
 // say.
 const selectionTime = 10 * time.Second
 
-// Open connects to the server, makes the indexes that are missing and waits
-// until they are there. A server that cannot be reached is errs.Temporary.
+// Open connects to the server, makes the indexes that are missing, waits until
+// they are there, and takes over what KernelCI has left in the database. A
+// server that cannot be reached is errs.Temporary.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	switch {
 	case o.URI == "":
@@ -97,6 +99,9 @@ func open(ctx context.Context, o Options, co *options.ClientOptions) (*Store, er
 	s := newStore(client, o)
 	if err = s.Ping(ctx); err == nil {
 		err = s.failure(ctx, "indexes", s.createIndexes(ctx))
+	}
+	if err == nil {
+		err = s.failure(ctx, "take over", s.takeOver(ctx))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("mongo.Open(%s): %w", o.Database, errors.Join(err, s.Close()))
@@ -128,10 +133,10 @@ func newStore(client *mongo.Client, o Options) *Store {
 		now: o.Now, log: o.Log, client: client, db: db,
 		nodes: db.Collection("node"), events: db.Collection("eventhistory"),
 		newest:   db.Collection("eventhistory", options.Collection().SetReadConcern(readconcern.Local())),
-		counters: db.Collection("counter"), subscriptions: db.Collection("subscription"), cursors: db.Collection("cursor"),
+		counters: db.Collection("counter"), subscribers: db.Collection("subscriber_state"), listeners: db.Collection("subscription"),
+		cursors: db.Collection("cursor"), claims: db.Collection("claim"), users: db.Collection("user"), groups: db.Collection("usergroup"),
+		tokens: db.Collection("token"), deadLetters: db.Collection("deadletter"),
 		collecting: make(chan struct{}, 1),
-		claims:     db.Collection("claim"), users: db.Collection("user"), groups: db.Collection("usergroup"), tokens: db.Collection("token"),
-		deadLetters: db.Collection("deadletter"),
 	}
 }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
@@ -15,63 +17,67 @@ import (
 // account is a user's document: what changes, and what finds it.
 type account struct {
 	ID      bson.ObjectID `bson:"_id"`
-	Created string        `bson:"created"`
+	Created *time.Time    `bson:"_created"`
 	Seq     int64         `bson:"_seq"`
-	Rev     int64         `bson:"_rev"`
 	Details details       `bson:",inline"`
-	Email   string        `bson:"_email,omitempty"` // as it is compared
 }
 
+// details are what UpdateUser sets.
 type details struct {
 	Username  string  `bson:"username"`
-	Key       string  `bson:"_username"` // the name as it is compared
 	Email     string  `bson:"email"`
 	Active    bool    `bson:"is_active"`
 	Superuser bool    `bson:"is_superuser"`
 	Verified  bool    `bson:"is_verified"`
 	Hash      string  `bson:"hashed_password"`
 	Groups    []group `bson:"groups"`
+	Rev       int64   `bson:"_rev"`
+	Key       string  `bson:"_username"`        // the name as it is compared
+	EmailKey  string  `bson:"_email,omitempty"` // the email as it is compared
 }
 
-// group is a group as an account holds it, and its own document.
+// group is a group as an account holds it, and its own document. In an account
+// KernelCI writes its id under one name or the other.
 type group struct {
-	ID   bson.ObjectID `bson:"_id"`
-	Name string        `bson:"name"`
+	ID    bson.ObjectID `bson:"_id"`
+	AltID bson.ObjectID `bson:"id,omitempty"`
+	Name  string        `bson:"name"`
 }
 
 // key is a name as it is compared: whatever its case.
 func key(name string) string { return strings.ToLower(name) }
 
-func detailsOf(u user.User) (details, error) {
+func detailsOf(u user.User, rev int64) (details, error) {
 	if u.Username == "" {
 		return details{}, errs.New(errs.Invalid, "username: must not be empty")
 	}
 	d := details{
-		Username: u.Username, Key: key(u.Username), Email: u.Email, Active: u.Active, Superuser: u.Superuser, Verified: u.Verified,
-		Hash: u.PasswordHash, Groups: []group{},
+		Username: u.Username, Email: u.Email, Active: u.Active, Superuser: u.Superuser, Verified: u.Verified, Hash: u.PasswordHash,
+		Groups: make([]group, len(u.Groups)), Rev: rev, Key: key(u.Username), EmailKey: key(u.Email),
 	}
-	for _, g := range u.Groups {
+	for i, g := range u.Groups {
 		id, err := objectID(g.ID)
 		if err != nil {
 			return details{}, fmt.Errorf("groups: %w", err)
 		}
-		d.Groups = append(d.Groups, group{id, g.Name})
+		d.Groups[i] = group{ID: id, Name: g.Name}
 	}
 	return d, nil
 }
 
-func (a *account) user() (user.User, error) {
+func (a *account) user() user.User {
 	d := &a.Details
 	u := user.User{
 		ID: node.ID(a.ID.Hex()), Email: d.Email, Username: d.Username, Active: d.Active, Superuser: d.Superuser, Verified: d.Verified,
-		PasswordHash: d.Hash, Groups: []user.Group{},
+		PasswordHash: d.Hash, Groups: make([]user.Group, len(d.Groups)), Created: dateOf(a.Created),
 	}
-	for _, g := range d.Groups {
-		u.Groups = append(u.Groups, g.group())
+	if u.Created.IsZero() {
+		u.Created = a.ID.Timestamp().UTC()
 	}
-	var err error
-	u.Created, err = parseTime(a.Created)
-	return u, err
+	for i := range d.Groups {
+		u.Groups[i] = d.Groups[i].group()
+	}
+	return u
 }
 
 // CreateUser stores a new account.
@@ -84,25 +90,24 @@ func (s *Store) createUser(ctx context.Context, u user.User) error {
 	if err != nil {
 		return errs.New(errs.Invalid, "id: %.40q is not a valid ObjectId", u.ID)
 	}
-	d, err := detailsOf(u)
+	d, err := detailsOf(u, 1)
 	if err != nil {
 		return err
 	}
 	if u.Created.IsZero() {
 		u.Created = s.now()
 	}
-	_, err = s.users.InsertOne(ctx, account{ID: id, Created: node.FormatTime(u.Created), Seq: s.stamp(1), Rev: 1, Details: d, Email: key(u.Email)})
+	_, err = s.users.InsertOne(ctx, account{ID: id, Created: dateOrNull(u.Created), Seq: s.stamp(1), Details: d})
 	return err
 }
 
 // User returns an account by id.
 func (s *Store) User(ctx context.Context, id node.ID) (user.User, error) {
-	var u user.User
 	a, err := s.account(ctx, id)
-	if err == nil {
-		u, err = a.user()
+	if err != nil {
+		return user.User{}, s.failure(ctx, fmt.Sprintf("mongo.User(%s)", id), err)
 	}
-	return u, s.failure(ctx, fmt.Sprintf("mongo.User(%s)", id), err)
+	return a.user(), nil
 }
 
 func (s *Store) account(ctx context.Context, id node.ID) (account, error) {
@@ -116,22 +121,25 @@ func (s *Store) account(ctx context.Context, id node.ID) (account, error) {
 }
 
 // UserByName returns an account by username or email. A username goes before
-// an email of the same text.
+// an email of the same text, and one of the same case before all: KernelCI lets
+// two differ by case alone.
 func (s *Store) UserByName(ctx context.Context, name string) (user.User, error) {
-	u, err := s.userByName(ctx, key(name))
+	u, err := s.userByName(ctx, name)
 	return u, s.failure(ctx, fmt.Sprintf("mongo.UserByName(%.60q)", name), orNotFound(err, "user %.60q", name))
 }
 
 func (s *Store) userByName(ctx context.Context, name string) (user.User, error) {
-	var a account
-	err := s.users.FindOne(ctx, set("_username", name)).Decode(&a)
-	if noDocument(err) && name != "" {
-		err = s.users.FindOne(ctx, set("_email", name)).Decode(&a)
+	for _, by := range []bson.D{set("username", name), set("_username", key(name)), set("_email", key(name))} {
+		var a account
+		err := s.users.FindOne(ctx, by).Decode(&a)
+		if err == nil {
+			return a.user(), nil
+		}
+		if !noDocument(err) {
+			return user.User{}, err
+		}
 	}
-	if err != nil {
-		return user.User{}, err
-	}
-	return a.user()
+	return user.User{}, mongo.ErrNoDocuments
 }
 
 // UpdateUser changes an account, guarded by its write counter.
@@ -158,22 +166,20 @@ func (s *Store) updateUser(ctx context.Context, id node.ID, change func(*user.Us
 	if err != nil {
 		return user.User{}, false, err
 	}
-	u, err := a.user()
-	if err != nil {
-		return user.User{}, false, err
-	}
+	u, rev := a.user(), a.Details.Rev
 	if err := guarded(func() error { return change(&u) }); err != nil {
 		return user.User{}, false, err
 	}
-	rev := a.Rev
-	if a.Details, err = detailsOf(u); err != nil {
+	if a.Details, err = detailsOf(u, rev+1); err != nil {
 		return user.User{}, false, err
 	}
-	a.Email, a.Rev = key(u.Email), rev+1
-	result, err := s.users.ReplaceOne(ctx, bson.D{{Key: "_id", Value: a.ID}, {Key: "_rev", Value: rev}}, a)
+	write := bson.D{{Key: "$set", Value: a.Details}}
+	if a.Details.EmailKey == "" {
+		write = append(write, bson.E{Key: "$unset", Value: set("_email", "")})
+	}
+	result, err := s.users.UpdateOne(ctx, bson.D{{Key: "_id", Value: a.ID}, {Key: "_rev", Value: orZero(rev)}}, write)
 	if err != nil || result.MatchedCount == 0 {
 		return user.User{}, false, err
 	}
-	u, err = a.user()
-	return u, true, err
+	return a.user(), true, nil
 }

@@ -3,10 +3,12 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/event"
@@ -28,6 +30,52 @@ func (s *suite) testCreateKeepsEveryField(t *testing.T) {
 	if asJSON(t, got) != asJSON(t, made) {
 		t.Errorf("got  %s\nmade %s", asJSON(t, got), asJSON(t, made))
 	}
+}
+
+func (s *suite) testTimesKeepTheirPrecision(t *testing.T) {
+	if s.Precision > time.Millisecond {
+		t.Fatalf("a precision of %s: a millisecond is the least", s.Precision)
+	}
+	precision := max(s.Precision, time.Microsecond)
+	st := s.open(t)
+	fine := start.Add(123*time.Millisecond + 456*time.Microsecond)
+	n := Checkout(1)
+	n.Created, n.Timeout, n.Holdoff = fine, fine.Add(time.Microsecond), fine.Add(-time.Microsecond)
+	made := create(t, st, n)
+	changed := update(t, st, n.ID, func(n *node.Node) { n.Timeout = fine.Add(time.Hour) })
+	got, err := st.Get(t.Context(), n.ID)
+	if err != nil || asJSON(t, got) != asJSON(t, changed) {
+		t.Errorf("got %s, returned %s: %v", asJSON(t, got), asJSON(t, changed), err)
+	}
+	for name, tc := range map[string]struct{ got, given time.Time }{
+		"created": {made.Created, fine}, "timeout": {made.Timeout, n.Timeout}, "holdoff": {got.Holdoff, n.Holdoff}, "timeout, changed": {got.Timeout, fine.Add(time.Hour)},
+	} {
+		if !tc.got.Equal(tc.given.Truncate(precision)) {
+			t.Errorf("%s: %s of %s", name, tc.got, tc.given)
+		}
+	}
+	for question, want := range map[string]int{
+		"created=" + node.FormatTime(made.Created): 1, "created__lt=" + node.FormatTime(fine): fineness(precision), "created__lte=" + node.FormatTime(fine): 1,
+		"created__gt=" + node.FormatTime(fine): 0, "created__gte=" + node.FormatTime(fine): 1 - fineness(precision), "created__ne=" + node.FormatTime(made.Created): 0,
+	} {
+		field, value, _ := strings.Cut(question, "=")
+		q, err := node.ParseQuery(url.Values{field: {value}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found, err := st.Count(t.Context(), q); err != nil || found != int64(want) {
+			t.Errorf("%s: %d nodes, want %d: %v", question, found, want, err)
+		}
+	}
+}
+
+// fineness is 1 where the precision has cut something off a time with
+// microseconds.
+func fineness(precision time.Duration) int {
+	if precision > time.Microsecond {
+		return 1
+	}
+	return 0
 }
 
 func (s *suite) testUnknownIDIsNotFound(t *testing.T) {

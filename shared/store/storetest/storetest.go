@@ -25,6 +25,9 @@ type Harness struct {
 	Open func(t *testing.T, now func() time.Time) func() store.Store
 	// Slow cuts the amounts for a backend that is slow.
 	Slow bool
+	// Precision is that of times: whole multiples come back as they were, what
+	// is finer is cut off. At least milliseconds; zero: microseconds.
+	Precision time.Duration
 }
 
 // Run runs the suite, one subtest for each promise.
@@ -34,6 +37,7 @@ func Run(t *testing.T, h Harness) {
 		run     func(*suite, *testing.T)
 	}{
 		{"Create keeps every field", (*suite).testCreateKeepsEveryField},
+		{"times keep their precision", (*suite).testTimesKeepTheirPrecision},
 		{"an unknown id is not found", (*suite).testUnknownIDIsNotFound},
 		{"an id is taken once", (*suite).testAnIDIsTakenOnce},
 		{"a job exists once", (*suite).testAJobExistsOnce},
