@@ -29,6 +29,8 @@ type Store interface {
 	store.Subscriptions
 	store.Users
 	store.DeadLetters
+	store.Telemetry
+	store.KV
 	Ping(ctx context.Context) error
 }
 
@@ -92,6 +94,8 @@ func (f *Function) routes() http.Handler {
 	f.eventRoutes(api)
 	f.queueRoutes(api)
 	f.deadLetterRoutes(api)
+	f.kvRoutes(api)
+	f.telemetryRoutes(api)
 	measured := f.healthRoutes(versioned.ServeMux)
 	docsRoutes(versioned.ServeMux, api.OpenAPI())
 

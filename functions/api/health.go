@@ -92,6 +92,7 @@ var known = map[string]bool{
 	"node": true, "nodes": true, "count": true, "batch": true, "events": true, "subscribe": true, "listen": true, "unsubscribe": true,
 	"publish": true, "push": true, "pop": true, "user": true, "whoami": true, "storage": true, "stats": true, "dead-letters": true,
 	"metrics": true, "healthz": true, "readyz": true, "docs": true,
+	"kv": true, "telemetry": true,
 }
 
 // route is the first part of a path, from a bounded set: what strangers ask

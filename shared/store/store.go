@@ -48,6 +48,8 @@ type Store interface {
 	Groups
 	Tokens
 	DeadLetters
+	Telemetry
+	KV
 	// Ping says whether the database answers.
 	Ping(ctx context.Context) error
 	// Close waits for the writes under way and frees everything.

@@ -111,6 +111,7 @@ func (s *Store) createIndexes(ctx context.Context) error {
 		{s.groups, []index{{fields: []string{"name"}, unique: true}}},
 		{s.tokens, []index{on("user", "_id")}},
 		{s.deadLetters, []index{on("time", "_id")}},
+		{s.telemetry, telemetryIndexes()},
 	} {
 		if err := s.createMissing(ctx, c.collection, c.indexes); err != nil {
 			return fmt.Errorf("collection %s: %w", c.collection.Name(), err)

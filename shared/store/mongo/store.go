@@ -56,6 +56,8 @@ type Store struct {
 	groups      *mongo.Collection
 	tokens      *mongo.Collection
 	deadLetters *mongo.Collection
+	telemetry   *mongo.Collection
+	kv          *mongo.Collection
 
 	collecting chan struct{} // of one place: who collects for this instance
 
@@ -137,6 +139,7 @@ func newStore(client *mongo.Client, o Options) *Store {
 		cursors: db.Collection("cursor"), claims: db.Collection("claim"), users: db.Collection("user"), groups: db.Collection("usergroup"),
 		tokens: db.Collection("token"), deadLetters: db.Collection("deadletter"),
 		collecting: make(chan struct{}, 1),
+		telemetry:  db.Collection("telemetry"), kv: db.Collection("kv"),
 	}
 }
 

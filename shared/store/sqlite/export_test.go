@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/kernelflow/kernelflow/shared/node"
+	"github.com/kernelflow/kernelflow/shared/store"
+	"github.com/kernelflow/kernelflow/shared/telemetry"
 )
 
 // Explain says how SQLite goes about a page of q, a list of all and a count: a
@@ -13,11 +15,15 @@ func (s *Store) Explain(ctx context.Context, q node.Query) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var steps []string
 	page, pageArgs := p.selection(q.Page(50, 0))
 	all, allArgs := p.selection(q)
 	count, countArgs := p.count()
-	for _, query := range []clause{{page, pageArgs}, {all, allArgs}, {count, countArgs}} {
+	return s.steps(ctx, clause{page, pageArgs}, clause{all, allArgs}, clause{count, countArgs})
+}
+
+func (s *Store) steps(ctx context.Context, queries ...clause) ([]string, error) {
+	var steps []string
+	for _, query := range queries {
 		rows, err := s.read.QueryContext(ctx, "EXPLAIN QUERY PLAN "+query.text, query.args...)
 		if err != nil {
 			return nil, err
@@ -35,4 +41,12 @@ func (s *Store) Explain(ctx context.Context, q node.Query) ([]string, error) {
 		}
 	}
 	return steps, nil
+}
+
+// ExplainTelemetry is Explain for a page of the telemetry that f selects and
+// for counting it by a field.
+func (s *Store) ExplainTelemetry(ctx context.Context, f telemetry.Filter, p store.TelemetryPage) ([]string, error) {
+	page, pageArgs := telemetryPage(f, p)
+	tally, tallyArgs := tallies(f, []telemetry.Field{telemetry.Arch})
+	return s.steps(ctx, clause{page, pageArgs}, clause{tally, tallyArgs})
 }

@@ -72,6 +72,11 @@ func Run(t *testing.T, h Harness) {
 		{"a group stays while it has members", (*suite).testDeleteGroup},
 		{"a token is known to all instances until it is removed", (*suite).testTokens},
 		{"dead letters are kept and given back once", (*suite).testDeadLetters},
+		{"telemetry is kept and found", (*suite).testTelemetryIsFound},
+		{"telemetry is stored once", (*suite).testTelemetryIsStoredOnce},
+		{"the database counts telemetry", (*suite).testTelemetryIsCounted},
+		{"old telemetry goes", (*suite).testPruneTelemetry},
+		{"a key has one value", (*suite).testKV},
 	} {
 		t.Run(strings.ReplaceAll(test.promise, " ", "_"), func(t *testing.T) {
 			test.run(&suite{Harness: h, clock: &clock{now: start}}, t)
