@@ -37,8 +37,9 @@ func openTrigger(a *app.App) (Handler, error) {
 
 func openTarball(a *app.App) (Handler, error) {
 	f, err := tarball.New(tarball.Options{
-		Store: a.Store, Storage: a.Storage, Git: a.Git, Holdoff: a.Divided(a.Config.Holdoff), Attempts: a.Config.TarballAttempts,
-		Now: a.Now, Log: a.Log,
+		Store: a.Store, Storage: a.Storage, Git: a.Git, Patches: a.Patches(), Holdoff: a.Divided(a.Config.Holdoff),
+		Attempts: a.Config.TarballAttempts,
+		Now:      a.Now, Log: a.Log,
 	})
 	if err != nil {
 		return Handler{}, err
@@ -80,7 +81,7 @@ func openReport(a *app.App) (Handler, error) {
 		return Handler{}, err
 	}
 	f, err := report.New(report.Options{
-		Store: a.Store, Sender: a.Mail, From: a.Config.MailFrom, To: a.Config.MailTo, Prefix: a.Config.MailPrefix,
+		Store: a.Store, Sender: a.Mail, From: a.Config.MailFrom, To: a.Config.MailTo, Owner: a.Config.AdminName, Prefix: a.Config.MailPrefix,
 		URL: a.APIURL(), Holder: cmp.Or(host, "host") + "/" + rand.Text(), Log: a.Log,
 	})
 	if err != nil {

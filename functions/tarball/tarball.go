@@ -3,8 +3,14 @@
 // streams `git archive` through gzip into storage, and makes the checkout
 // available with all that git says of the commit.
 //
-// A tree or commit that cannot be had ends the checkout: done, fail,
-// git_checkout_failure, with git's own reason. What may pass (a server that is
+// A patchset is a checkout with patches among its artifacts, patch0 and on. They
+// are fetched, checked and put on the commit, in their order, and the archive
+// has a name of its own: that of the commit with the beginning of the patches'
+// hash, which is also in data.kernel_revision.patchset. The hash is that of the
+// changes, so it does not depend on the mails around them.
+//
+// A tree or commit that cannot be had, or a patch that does not fit, ends the
+// checkout: done, fail, git_checkout_failure, with git's own reason. What may pass (a server that is
 // away, a full disk) is tried again by whoever delivers the event; how often it
 // was tried is kept in the checkout's debug data, and after the given number
 // of attempts the checkout ends too.
@@ -28,6 +34,7 @@ import (
 	"github.com/kernelflow/kernelflow/shared/event"
 	"github.com/kernelflow/kernelflow/shared/git"
 	"github.com/kernelflow/kernelflow/shared/node"
+	"github.com/kernelflow/kernelflow/shared/storage"
 	"github.com/kernelflow/kernelflow/shared/store"
 )
 
@@ -37,9 +44,16 @@ type Store interface {
 	Update(ctx context.Context, id node.ID, change func(*node.Node) error, opts ...store.Option) (node.Node, error)
 }
 
-// Storage keeps the archives.
+// Storage keeps the archives, and the patches that came without a URL.
 type Storage interface {
 	Upload(ctx context.Context, path, contentType string, r io.Reader) (url string, err error)
+	Open(ctx context.Context, path string) (io.ReadSeekCloser, storage.Info, error)
+	URL(path string) string
+}
+
+// Patches fetches what people name as patches.
+type Patches interface {
+	Fetch(ctx context.Context, link string) ([]byte, error)
 }
 
 // Git brings commits here.
@@ -52,6 +66,7 @@ type Options struct {
 	Store    Store
 	Storage  Storage
 	Git      Git
+	Patches  Patches
 	Holdoff  time.Duration // how long the checkout waits for late jobs
 	Attempts int           // how often a failure that may pass is met before the checkout ends
 	Now      func() time.Time
@@ -63,7 +78,7 @@ type Function struct{ Options }
 
 // New builds the function.
 func New(o Options) (*Function, error) {
-	if o.Store == nil || o.Storage == nil || o.Git == nil || o.Holdoff < 0 || o.Attempts < 1 || o.Now == nil || o.Log == nil {
+	if o.Store == nil || o.Storage == nil || o.Git == nil || o.Patches == nil || o.Holdoff < 0 || o.Attempts < 1 || o.Now == nil || o.Log == nil {
 		return nil, errs.New(errs.Invalid, "tarball.New: a part is missing")
 	}
 	return &Function{o}, nil
@@ -116,6 +131,11 @@ func (f *Function) checkout(ctx context.Context, n node.Node) error {
 		return err
 	}
 	found.Tree = revision.Tree
+	if n.Name == node.NamePatchset {
+		if found.Patchset, err = f.patch(ctx, n, snapshot); err != nil {
+			return err
+		}
+	}
 	link, err := f.archive(ctx, n.ID, snapshot, Name(found), progress)
 	if err != nil {
 		return err
@@ -134,12 +154,19 @@ func (f *Function) checkout(ctx context.Context, n node.Node) error {
 
 var unfit = regexp.MustCompile(`[^A-Za-z0-9._+~-]`)
 
+// shortHash is how many digits of the patches' hash are in a name.
+const shortHash = 12
+
 // Name is the name of a revision's archive without its suffix, which is also
 // the folder that everything in it is below, as KernelCI names them:
-// linux-TREE-BRANCH-DESCRIBE. What could lead elsewhere in a path or a URL
-// becomes "_".
+// linux-TREE-BRANCH-DESCRIBE, and -HASH with patches. What could lead elsewhere
+// in a path or a URL becomes "_".
 func Name(r node.Revision) string {
-	return unfit.ReplaceAllString("linux-"+r.Tree+"-"+r.Branch+"-"+r.Describe, "_")
+	name := "linux-" + r.Tree + "-" + r.Branch + "-" + r.Describe
+	if r.Patchset != "" {
+		name += "-" + r.Patchset[:min(shortHash, len(r.Patchset))]
+	}
+	return unfit.ReplaceAllString(name, "_")
 }
 
 // archive streams the commit's source into storage.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"github.com/kernelflow/kernelflow/shared/event"
 	"github.com/kernelflow/kernelflow/shared/git"
 	"github.com/kernelflow/kernelflow/shared/node"
+	"github.com/kernelflow/kernelflow/shared/patch"
 	"github.com/kernelflow/kernelflow/shared/storage"
 	"github.com/kernelflow/kernelflow/shared/storage/blob"
 	"github.com/kernelflow/kernelflow/shared/store"
@@ -40,12 +42,13 @@ type fixture struct {
 	store   store.Store
 	storage storage.Storage
 	git     *git.Git
+	patches *patch.Source
 	tree    string
 }
 
 func newFixture(t *testing.T) *fixture {
 	log := slog.New(slog.DiscardHandler)
-	f := &fixture{t: t, tree: filepath.Join(t.TempDir(), "tree")}
+	f := &fixture{t: t, tree: filepath.Join(t.TempDir(), "tree"), patches: patch.NewSource([]string{"127.0.0.1"}, http.DefaultClient)}
 	var err error
 	f.store, err = sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "x.db"), Now: func() time.Time { return start }})
 	check(t, err)
@@ -85,7 +88,7 @@ func (f *fixture) commit(text, content string) string {
 func (f *fixture) function(s tarball.Storage) *tarball.Function {
 	f.t.Helper()
 	fn, err := tarball.New(tarball.Options{
-		Store: f.store, Storage: s, Git: f.git, Holdoff: 10 * time.Minute, Attempts: 3,
+		Store: f.store, Storage: s, Git: f.git, Patches: f.patches, Holdoff: 10 * time.Minute, Attempts: 3,
 		Now: func() time.Time { return start }, Log: slog.New(slog.DiscardHandler),
 	})
 	check(f.t, err)

@@ -116,5 +116,9 @@ func TestAFetchReachesNoPrivateAddressUnlessAllowed(t *testing.T) {
 		if allowed != (err == nil) {
 			t.Errorf("allowed %v: %v", allowed, err)
 		}
+		a = &app.App{Config: app.Config{LocalGit: true, PatchHosts: []string{"127.0.0.1"}, PrivatePatches: allowed}}
+		if err := a.Patches().Check(t.Context(), server.URL); allowed != (err == nil) {
+			t.Errorf("a patch, allowed %v: %v", allowed, err)
+		}
 	}
 }

@@ -51,6 +51,8 @@ type Config struct {
 	Holdoff         time.Duration `env:"HOLDOFF" envDefault:"10m" help:"how long a checkout or build waits for late jobs before it closes"`
 	TarballAttempts int           `env:"TARBALL_ATTEMPTS" envDefault:"5" help:"how often an unreachable tree is tried before its checkout fails"`
 	LocalGit        bool          `env:"GIT_ALLOW_LOCAL" envDefault:"false" help:"allow trees on this machine (file URLs and paths); the emulator sets it"`
+	PatchHosts      []string      `env:"PATCH_HOSTS" envDefault:"patchwork.kernel.org" help:"hosts that patches may be fetched from, comma-separated, without ports"`
+	PrivatePatches  bool          `env:"PATCH_ALLOW_PRIVATE" envDefault:"false" help:"let those hosts have private addresses, such as one of this machine"`
 	ShellJobs       int           `env:"SHELL_JOBS" envDefault:"2" help:"how many jobs the shell runtime runs at once"`
 	ShellEnv        []string      `env:"SHELL_ENV" help:"names of environment variables that shell jobs may see, comma-separated"`
 	Retention       time.Duration `env:"EVENTS_RETENTION" envDefault:"168h" help:"how long events are kept"`

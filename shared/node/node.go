@@ -114,6 +114,22 @@ const (
 // Kinds lists every kind.
 var Kinds = []Kind{KindNode, KindCheckout, KindKbuild, KindJob, KindTest, KindProcess, KindRegression}
 
+// NamePatchset is the name of a checkout that is another one with patches on it;
+// that one is its parent.
+const NamePatchset = "patchset"
+
+// Below is the part of a path below the checkout, which is the same for what
+// runs on a checkout and on a patchset of it.
+func Below(path []string) []string {
+	if len(path) > 1 {
+		path = path[1:]
+	}
+	if len(path) > 1 && path[0] == NamePatchset {
+		path = path[1:]
+	}
+	return path
+}
+
 // State is where a node is in its life.
 type State string
 

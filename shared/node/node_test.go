@@ -274,3 +274,14 @@ func TestATooDeepHierarchyIsRefused(t *testing.T) {
 		t.Errorf("200 levels: %v", err)
 	}
 }
+
+func TestAPathIsTheSameBelowACheckoutAndAPatchset(t *testing.T) {
+	for path, want := range map[string]string{
+		"checkout": "checkout", "checkout/kbuild": "kbuild", "checkout/kbuild/job/t": "kbuild/job/t", "": "",
+		"checkout/patchset": "patchset", "checkout/patchset/kbuild": "kbuild", "checkout/patchset/kbuild/patchset": "kbuild/patchset",
+	} {
+		if got := strings.Join(node.Below(strings.Split(path, "/")), "/"); got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+}

@@ -35,9 +35,13 @@ import (
 const (
 	MaxCount = 32
 	MaxSize  = 10 << 20 // bytes of one patch
+	MaxTotal = 64 << 20 // bytes of all patches of a set: they are held in memory
 	maxLines = 500_000  // of one patch: each takes many times its text in memory
 	maxName  = 1024     // bytes of a file's name
 )
+
+// Folder is where in storage the patches lie that came without a URL.
+const Folder = "patchset"
 
 // The texts of what KernelCI says about patches.
 var (
