@@ -99,8 +99,11 @@ func (f *Function) Handle(ctx context.Context, e event.Event) error {
 // mark takes down in the node that all jobs of this event are created, so that
 // the timeout function knows that nothing more is to come.
 func (f *Function) mark(ctx context.Context, e event.Event) error {
+	if e.Channel != event.ChannelNode {
+		return nil
+	}
 	p, err := e.Node()
-	if err != nil || e.Channel != event.ChannelNode || !slices.Contains(node.SchedulableKinds, p.Kind) {
+	if err != nil || !slices.Contains(node.SchedulableKinds, p.Kind) {
 		return err
 	}
 	entered := p.PreviousState == nil || *p.PreviousState != p.State
@@ -183,7 +186,7 @@ const maxDepth = 32
 // subject reads what a decision needs; nil when the event starts nothing.
 func (f *Function) subject(ctx context.Context, e event.Event) (*schedule.Subject, error) {
 	sub, err := f.request(ctx, e)
-	if err != nil || sub == nil || !f.schedule.Fires(sub.Event) {
+	if err != nil || sub == nil || !sub.Again && !f.schedule.Fires(sub.Event) {
 		return nil, err
 	}
 	sub.Node, err = f.Store.Get(ctx, sub.Event.ID)
@@ -231,6 +234,6 @@ func (f *Function) request(ctx context.Context, e event.Event) (*schedule.Subjec
 	}
 	// A request has no "before": what it asks for is to match again.
 	sub.Event.PreviousState, sub.Event.PreviousResult = nil, nil
-	sub.Retry, sub.JobFilter, sub.PlatformFilter = max(0, ev.RetryCounter), ev.JobFilter, filter.Platforms
+	sub.Again, sub.Retry, sub.JobFilter, sub.PlatformFilter = true, max(0, ev.RetryCounter), ev.JobFilter, filter.Platforms
 	return sub, nil
 }

@@ -603,6 +603,32 @@ func TestARetryRequestMayNameThePlatform(t *testing.T) {
 	same(t, s.names(build.ID), []string{"ktest board 0", "ktest board 1", "ktest shell 0"})
 }
 
+func TestARetryRequestReachesABuildThatIsDone(t *testing.T) {
+	s := newSetup(t, small)
+	build, e := s.arrive(node.Node{
+		ID: "0123456789abcdef01234567", Kind: node.KindKbuild, Name: "kbuild", Path: []string{"kbuild"}, Data: map[string]any{"kernel_revision": revision},
+	})
+	s.handle(e)
+	build.State = node.Done
+	again := retry(t, "pipeline", build, 1, map[string]any{"jobfilter": []string{"kbuild", "ktest"}, "platform_filter": []string{"shell"}})
+	s.handle(again)
+	s.handle(again)
+	same(t, s.names(build.ID), []string{"ktest board 0", "ktest shell 0", "ktest shell 1"})
+}
+
+func TestAPatchsetIsTakenUpLikeACheckout(t *testing.T) {
+	s := newSetup(t, small)
+	patched, e := s.arrive(node.Node{
+		ID: "0123456789abcdef01234567", Kind: node.KindCheckout, Name: "patchset", Group: "patchset", Path: []string{"checkout", "patchset"},
+		Data: map[string]any{"kernel_revision": revision},
+	})
+	s.handle(e)
+	same(t, s.names(patched.ID), []string{"kbuild shell 0", "kver shell 0"})
+	if path := s.children(patched.ID)["kver shell 0"].Path; !slices.Equal(path, []string{"checkout", "patchset", "kver"}) {
+		t.Errorf("path %q", path)
+	}
+}
+
 func TestFrequencyLeavesTimeBetweenRuns(t *testing.T) {
 	s := newSetup(t, strings.Replace(small, "kver: {template: kver.jinja2, kind: job", "kver: {template: kver.jinja2, kind: job, params: {frequency: 2h}", 1))
 	first, e := s.checkout("one")

@@ -19,8 +19,10 @@ type Subject struct {
 	Event     event.Node
 	Node      node.Node   // the event's node, as it is now
 	Ancestors []node.Node // its parent first, up to the root
-	// Retry counts the attempts before this one; 0 unless another attempt was
-	// asked for.
+	// Again says that another attempt is asked for: the states that the node has
+	// gone through set off their entries once more.
+	Again bool
+	// Retry counts the attempts before this one.
 	Retry int
 	// JobFilter and PlatformFilter replace the node's own when they are not
 	// empty: another attempt is asked for by name.
@@ -103,8 +105,32 @@ func (s *Schedule) matching(ev *event.Node) []*pipeline.Entry {
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b *pipeline.Entry) int { return cmp.Compare(a.Index, b.Index) })
-	return slices.Compact(out)
+	return inOrder(out)
+}
+
+// passed lists the states in which a node may have started jobs before it came
+// to a state.
+var passed = map[node.State][]node.State{node.Closing: {node.Available}, node.Done: {node.Available}}
+
+// entriesOf returns the entries that the subject's event matches, in their
+// order.
+func (s *Schedule) entriesOf(sub *Subject) []*pipeline.Entry {
+	out := s.matching(&sub.Event)
+	if !sub.Again {
+		return out
+	}
+	for _, state := range passed[sub.Event.State] {
+		earlier := sub.Event
+		earlier.State = state
+		out = append(out, s.matching(&earlier)...)
+	}
+	return inOrder(out)
+}
+
+// inOrder sorts entries and leaves each once.
+func inOrder(entries []*pipeline.Entry) []*pipeline.Entry {
+	slices.SortFunc(entries, func(a, b *pipeline.Entry) int { return cmp.Compare(a.Index, b.Index) })
+	return slices.Compact(entries)
 }
 
 // Fires says whether any entry matches the event anew. Most events start
@@ -124,7 +150,7 @@ func (s *Schedule) Decide(sub Subject) []Decision {
 	before, changed := previous(&sub.Event)
 	look := newLookup(sub)
 	taken := map[[3]string]*pipeline.Entry{}
-	for _, e := range s.matching(&sub.Event) {
+	for _, e := range s.entriesOf(&sub) {
 		d := Decision{Entry: e, Job: s.cfg.Jobs[e.Job]}
 		if changed && matches(e.Event, &before) {
 			d.Reason = "the node matched before this update"

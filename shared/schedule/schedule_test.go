@@ -400,3 +400,23 @@ func TestDecideLeavesTheNodeAlone(t *testing.T) {
 		t.Errorf("changed from\n%s\nto\n%s", a, b)
 	}
 }
+
+func TestAnotherAttemptMatchesTheStatesThatAreOver(t *testing.T) {
+	s := New(load(t, base+`
+jobs:
+  early: {template: t, kind: job}
+  late: {template: t, kind: job}
+  both: {template: t, kind: job}
+scheduler:
+  - {job: early, event: {channel: node, kind: kbuild, state: available}, runtime: {name: shell}}
+  - {job: late, event: {channel: node, kind: kbuild, state: done}, runtime: {name: shell}}
+  - {job: both, event: {channel: node, kind: kbuild}, runtime: {name: shell}}
+`), nil)
+	sub := kbuild()
+	sub.Node.State, sub.Event.State, sub.Event.PreviousState = node.Done, node.Done, nil
+	check(t, s, sub, "late shell shell", "both shell shell")
+	sub.Again, sub.Retry = true, 1
+	check(t, s, sub, "early shell shell", "late shell shell", "both shell shell")
+	sub.Event.State = node.Available
+	check(t, s, sub, "early shell shell", "both shell shell")
+}
