@@ -13,6 +13,7 @@ import (
 type comparison struct {
 	store     Store
 	checkout  node.Node
+	base      node.Node // of a patchset: the checkout without the patches
 	revision  node.Revision
 	runs      map[string]run       // by identity
 	open      map[string][]opened  // by identity: active regressions that began on an earlier checkout
@@ -76,8 +77,13 @@ func (c *comparison) read(ctx context.Context) error {
 
 // known finds the active regressions that began on an earlier checkout, and
 // which of them have passed again here.
+//
+// A patchset tells nothing of them: what it mends is not mended in the tree.
 func (c *comparison) known(ctx context.Context) (*findings, error) {
 	found := &findings{New: []node.ID{}, Active: []node.ID{}, Fixed: []node.ID{}, Runs: map[node.ID]node.ID{}}
+	if c.patchset() {
+		return found, nil
+	}
 	q := node.Where("kind", node.KindRegression).And("result", node.Fail).
 		And("data.kernel_revision.tree", c.revision.Tree).And("data.kernel_revision.branch", c.revision.Branch)
 	for r, err := range c.store.Each(ctx, q) {
@@ -212,6 +218,9 @@ func (c *comparison) history(ctx context.Context, n *node.Node) ([]node.Node, er
 		And("data.kernel_revision.tree", c.revision.Tree).And("data.kernel_revision.branch", c.revision.Branch).
 		And("data.platform", n.Data["platform"]).And("data.arch", n.Data["arch"]).And("data.compiler", n.Data["compiler"]).
 		And("result", node.Pass, node.Fail).Page(lookBack, 0)
+	if c.patchset() {
+		q = q.And("treeid", c.base.TreeID)
+	}
 	q.Newest = true
 	found, err := c.store.Find(ctx, q)
 	if err != nil {
@@ -245,8 +254,21 @@ func (c *comparison) history(ctx context.Context, n *node.Node) ([]node.Node, er
 	return runs, nil
 }
 
-// at returns the checkout of that treeid, or nothing when there is none of the
-// same owner: anybody may make one that names this tree and branch.
+// patchset says whether the checkout has patches on it.
+func (c *comparison) patchset() bool { return c.checkout.Name == node.NamePatchset }
+
+// counts says whether what ran on n can be compared with what ran on the
+// checkout. Anybody may make a checkout that names this tree and branch: one of
+// another owner or submitter, and one with patches, is no part of its history.
+func (c *comparison) counts(n node.Node) bool {
+	if c.patchset() {
+		return n.ID == c.base.ID
+	}
+	return n.Owner == c.checkout.Owner && n.Submitter == c.checkout.Submitter && n.Name == c.checkout.Name
+}
+
+// at returns the checkout of that treeid, or nothing when there is none that
+// counts.
 func (c *comparison) at(ctx context.Context, treeID string) (node.Node, error) {
 	n, ok := c.checkouts[treeID]
 	if ok {
@@ -256,7 +278,7 @@ func (c *comparison) at(ctx context.Context, treeID string) (node.Node, error) {
 	if err != nil {
 		return node.Node{}, err
 	}
-	if len(list) > 0 && list[0].Owner == c.checkout.Owner {
+	if len(list) > 0 && c.counts(list[0]) {
 		n = list[0]
 	}
 	c.checkouts[treeID] = n

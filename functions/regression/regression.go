@@ -11,7 +11,12 @@
 // Runs that were skipped or incomplete tell nothing and are looked past. A node
 // that has a failing one below it makes no regression of its own: the deepest
 // failure is the one to look at. Of several attempts at a job the last counts.
-// Only checkouts of the same owner are compared.
+// Only checkouts of the same owner and submitter are compared: what a person asked
+// for is no part of the history of the pipeline's own.
+//
+// A patchset is compared with the checkout that it was made of, and with nothing
+// else. What passed there and fails here is new; what it mends changes no known
+// regression, since the tree itself is as it was.
 //
 // Checkouts may be done in any order, so what a failure is follows from the runs
 // in the store, not from which regressions are there: it belongs to the first
@@ -125,6 +130,13 @@ func (f *Function) compare(ctx context.Context, checkout node.Node) (node.Node, 
 		checkouts: map[string]node.Node{checkout.TreeID: checkout},
 	}
 	c.revision, _ = checkout.Revision()
+	if c.patchset() {
+		base, err := f.Store.Get(ctx, checkout.Parent)
+		if err != nil && !errors.Is(err, errs.NotFound) {
+			return checkout, err
+		}
+		c.base = base
+	}
 	if err := c.read(ctx); err != nil {
 		return checkout, err
 	}
@@ -239,7 +251,7 @@ func (f *Function) change(ctx context.Context, id node.ID, change func(*node.Nod
 // identity says what a run is a run of: two nodes with the same identity on two
 // checkouts can be compared.
 func identity(kind node.Kind, path []string, group string, data map[string]any) string {
-	parts := []any{kind, path, group, data["arch"], data["defconfig"], data["compiler"], data["platform"]}
+	parts := []any{kind, node.Below(path), group, data["arch"], data["defconfig"], data["compiler"], data["platform"]}
 	b, err := json.Marshal(parts)
 	if err != nil {
 		return string(kind) + strings.Join(path, "/")

@@ -33,10 +33,13 @@ type fixture struct {
 	now   time.Time
 	owner string
 	fn    *regression.Function
+
+	submitter, root string // of the next checkout
+	parent          node.ID
 }
 
 func newFixture(t *testing.T) *fixture {
-	f := &fixture{t: t, now: start, owner: "admin"}
+	f := &fixture{t: t, now: start, owner: "admin", root: "checkout"}
 	st, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "x.db"), Now: func() time.Time { return f.now }})
 	check(t, err)
 	t.Cleanup(func() { check(t, st.Close()) })
@@ -53,7 +56,8 @@ func (f *fixture) checkout(name, branch string, results ...string) node.Node {
 	f.t.Helper()
 	f.now = f.now.Add(time.Hour)
 	revision := node.Revision{Tree: "mainline", URL: "https://git.example.org/x", Branch: branch, Commit: name}
-	root := node.Node{ID: node.DeriveID("", name), Kind: node.KindCheckout, Name: "checkout", Path: []string{"checkout"}, TreeID: name, State: node.Done, Result: node.Pass, Owner: f.owner}
+	root := node.Node{ID: node.DeriveID("", name), Kind: node.KindCheckout, Name: f.root, Path: slices.Compact([]string{"checkout", f.root}),
+		Parent: f.parent, TreeID: name, State: node.Done, Result: node.Pass, Owner: f.owner, Submitter: f.submitter}
 	check(f.t, root.SetRevision(revision))
 	root, err := f.store.Create(f.t.Context(), root)
 	check(f.t, err)
@@ -65,7 +69,7 @@ func (f *fixture) checkout(name, branch string, results ...string) node.Node {
 		parts := strings.Split(path, "/")
 		kind := []node.Kind{node.KindKbuild, node.KindJob, node.KindTest, node.KindTest}[len(parts)-1]
 		n := node.Node{
-			ID: node.DeriveID(root.ID, line), Kind: kind, Name: parts[len(parts)-1], Path: append([]string{"checkout"}, parts...),
+			ID: node.DeriveID(root.ID, line), Kind: kind, Name: parts[len(parts)-1], Path: append(slices.Clip(root.Path), parts...),
 			Parent: ids[strings.Join(parts[:len(parts)-1], "/")], TreeID: name, State: node.Done, Result: node.Result(result), Owner: "admin",
 			RetryCounter: len(attempt), Data: map[string]any{"arch": "x86_64", "defconfig": []any{"defconfig", "kselftest"}, "compiler": "gcc-12", "runtime": "lab"},
 		}
@@ -310,6 +314,45 @@ func TestAnotherOwnersCheckoutIsNotCompared(t *testing.T) {
 	f.owner = "somebody"
 	f.handle(f.checkout("a", "master", "k pass"))
 	f.owner = "admin"
+	b := f.checkout("b", "master", "k fail")
+	f.handle(b)
+	f.want(b, "new ; active ; fixed ")
+}
+
+// patchset stores a finished patchset of base with its results.
+func (f *fixture) patchset(name string, base node.Node, results ...string) node.Node {
+	f.t.Helper()
+	f.as("user:dev@example.org", node.NamePatchset, base.ID)
+	defer f.as("", "checkout", "")
+	return f.checkout(name, "master", results...)
+}
+
+func (f *fixture) as(submitter, name string, parent node.ID) {
+	f.submitter, f.root, f.parent = submitter, name, parent
+}
+
+func TestAPatchsetIsComparedWithItsCheckoutAlone(t *testing.T) {
+	f := newFixture(t)
+	a := f.checkout("a", "master", "k pass", "k/j pass", "k/u fail", "k/v fail")
+	b := f.checkout("b", "master", "k pass", "k/j fail", "k/u pass", "k/v fail")
+	f.handle(a)
+	f.handle(b)
+	f.want(b, "new k/j; active ; fixed ")
+	mending := f.patchset("p", b, "k pass", "k/j pass", "k/u fail", "k/v fail")
+	f.handle(mending)
+	f.want(mending, "new patchset/k/u; active ; fixed ") // v failed on its checkout too, j is not mended in the tree
+	c := f.checkout("c", "master", "k pass", "k/j fail", "k/u fail", "k/v fail")
+	f.handle(c)
+	f.want(c, "new k/u; active k/j; fixed ")
+}
+
+func TestWhatAPersonAskedForIsNoPartOfTheHistory(t *testing.T) {
+	f := newFixture(t)
+	f.handle(f.checkout("a", "master", "k fail"))
+	f.as("user:dev@example.org", "checkout", "")
+	older := f.checkout("older", "master", "k pass")
+	f.handle(older)
+	f.as("", "checkout", "")
 	b := f.checkout("b", "master", "k fail")
 	f.handle(b)
 	f.want(b, "new ; active ; fixed ")

@@ -21,6 +21,9 @@ const (
 	maxLink   = 2000 // bytes of a URL
 )
 
+// shortHash is how many digits of the patches' hash are shown.
+const shortHash = 12
+
 // Report is what one mail says.
 type Report struct {
 	Tree, Branch, Describe, URL, Commit string
@@ -96,6 +99,9 @@ func (f *Function) gather(ctx context.Context, checkout node.Node) (*Report, err
 	r := &Report{
 		Tree: line(revision.Tree), Branch: line(revision.Branch), Describe: line(cmp.Or(revision.Describe, revision.Commit)),
 		URL: line(revision.URL), Commit: line(revision.Commit), Link: f.URL + "/latest/node/" + string(checkout.ID),
+	}
+	if revision.Patchset != "" {
+		r.Describe += " with patches " + line(revision.Patchset[:min(shortHash, len(revision.Patchset))])
 	}
 	if code := checkout.Text("error_code"); code != "" {
 		r.Error = strings.TrimSuffix(line(code)+": "+line(checkout.Text("error_msg")), ": ")
@@ -234,10 +240,7 @@ func (f *Function) addRegressions(ctx context.Context, r *Report, checkout node.
 
 // below joins a path's names, without the checkout at its top.
 func below(path []string) string {
-	if len(path) > 1 {
-		path = path[1:]
-	}
-	return line(strings.Join(path, "."))
+	return line(strings.Join(node.Below(path), "."))
 }
 
 // where says on what something ran.

@@ -14,6 +14,10 @@
 // That a report is out is taken down in the checkout's debug data, so that later
 // events end early.
 //
+// The report of what a person asked for, a checkout or a patchset, goes to that
+// person alone. The submitter names who that is, and is believed of nodes of the
+// pipeline's owner: anybody else could send mail to anybody by it.
+//
 // # What is counted
 //
 // A run is a build or a job. Its totals are over the test cases below it that
@@ -60,6 +64,7 @@ type Options struct {
 	Sender post.Sender
 	From   string // the sender's address, with or without a name
 	To     []string
+	Owner  string // of the pipeline's nodes, whose submitters are believed
 	Prefix string // first word of the subject; "" for none
 	URL    string // of the API, for links to nodes
 	Holder string // names this process, in claims
@@ -180,10 +185,22 @@ func (f *Function) message(ctx context.Context, checkout node.Node) (post.Messag
 	}
 	thread := f.thread(r.Tree, r.Branch)
 	return post.Message{
-		ID: string(checkout.ID) + ".report@" + f.host, Date: checkout.Updated, From: f.From, To: f.To,
+		ID: string(checkout.ID) + ".report@" + f.host, Date: checkout.Updated, From: f.From, To: f.to(checkout),
 		Subject: strings.TrimSpace(f.Prefix + " " + r.Subject()), Text: plain.String(), HTML: rich.String(),
 		InReplyTo: thread, References: []string{thread},
 	}, nil
+}
+
+// to lists whom the report is for.
+func (f *Function) to(checkout node.Node) []string {
+	address, person := strings.CutPrefix(checkout.Submitter, "user:")
+	if !person || checkout.Owner != f.Owner {
+		return f.To
+	}
+	if _, err := mail.ParseAddress(address); err != nil {
+		return f.To
+	}
+	return []string{address}
 }
 
 // thread is the id that the reports of one tree and branch refer to, so that a

@@ -150,7 +150,7 @@ func (o *outbox) Repeatable() bool { return o.repeatable }
 func (f *fixture) function(sender mail.Sender, holder string) *report.Function {
 	f.t.Helper()
 	fn, err := report.New(report.Options{
-		Store: f.store, Sender: sender, From: "Kernelflow <bot@kernelflow.example.org>", To: []string{"kernel@example.org"}, Prefix: "[STAGING]",
+		Store: f.store, Sender: sender, From: "Kernelflow <bot@kernelflow.example.org>", To: []string{"kernel@example.org"}, Owner: "admin", Prefix: "[STAGING]",
 		URL: "https://api.example.org", Holder: holder, Log: slog.New(slog.DiscardHandler),
 	})
 	check(f.t, err)
@@ -273,6 +273,29 @@ func TestReportsOfOneBranchAreOneThread(t *testing.T) {
 	}
 	if a, b := box.sent[0], box.sent[1]; a.InReplyTo == "" || a.InReplyTo != b.InReplyTo || a.References[0] != a.InReplyTo || a.InReplyTo == a.ID {
 		t.Errorf("%+v\n%+v", a, b)
+	}
+}
+
+func TestTheReportOfAPatchsetGoesToWhoAskedForIt(t *testing.T) {
+	for _, tc := range []struct{ owner, submitter, to string }{
+		{"admin", "service:pipeline", "kernel@example.org"},
+		{"admin", "user:dev@example.org", "dev@example.org"},
+		{"admin", "user:not an address", "kernel@example.org"},
+		{"stranger", "user:victim@example.org", "kernel@example.org"},
+	} {
+		f := newFixture(t)
+		box := &outbox{}
+		f.add(node.KindJob, "patchset/kver", node.Pass)
+		check(t, f.function(box, "h").Handle(t.Context(), f.finish(&findings{}, func(n *node.Node) {
+			n.Name, n.Owner, n.Submitter = node.NamePatchset, tc.owner, tc.submitter
+			r, _ := n.Revision()
+			r.Patchset = strings.Repeat("0123456789abcdef", 4)
+			check(t, n.SetRevision(r))
+		})))
+		m := box.sent[0]
+		if strings.Join(m.To, " ") != tc.to || !strings.Contains(m.Subject, "with patches 0123456789ab:") || !strings.Contains(m.Text, "\nkver ") {
+			t.Errorf("%s: to %q, %s\n%s", tc.submitter, m.To, m.Subject, m.Text)
+		}
 	}
 }
 

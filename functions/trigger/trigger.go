@@ -3,8 +3,9 @@
 // node for each commit that has none.
 //
 // A commit of a branch is left alone when a checkout of it by this instance's
-// owner exists, unless that one ended incomplete; after three incomplete ones
-// the commit is given up. A build config with a frequency also waits until its
+// pipeline exists, unless that one ended incomplete; after three incomplete ones
+// the commit is given up. What people ask for (a checkout with a few jobs, a
+// patchset) does not count. A build config with a frequency also waits until its
 // last checkout is old enough. Force overrides all of it but the limit of one
 // checkout a pass.
 //
@@ -187,7 +188,7 @@ func (f *Function) branch(ctx context.Context, configured string) (string, error
 
 func (f *Function) checkout(ctx context.Context, tree *pipeline.Tree, b *pipeline.BuildConfig, branch, commit string) error {
 	same := node.Where("kind", node.KindCheckout).And("data.kernel_revision.tree", tree.Name).And("data.kernel_revision.branch", branch).
-		And("owner", f.Owner)
+		And("owner", f.Owner).And("submitter", submitter)
 	earlier, err := f.Store.Find(ctx, same.And("data.kernel_revision.commit", commit))
 	if err != nil {
 		return err

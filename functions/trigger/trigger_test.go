@@ -136,6 +136,22 @@ func TestEachNewCommitBecomesOneCheckout(t *testing.T) {
 	}
 }
 
+func TestWhatAPersonAskedForIsNoCheckoutOfThePipeline(t *testing.T) {
+	f := newFixture(t)
+	f.git = servers{alpha: {"main": commit('1'), "next": commit('2')}, beta: {"main": commit('3')}}
+	for i, name := range []string{"checkout", "patchset"} {
+		n := node.Node{ID: node.DeriveID("", name), Kind: node.KindCheckout, Name: name, Path: []string{name}, Owner: "admin", Submitter: "user:dev@example.org"}
+		n.SetDefaults(start)
+		check(t, n.SetRevision(node.Revision{Tree: "alpha", URL: alpha, Branch: []string{"main", "next"}[i], Commit: commit('1' + byte(i))}))
+		_, err := f.store.Create(t.Context(), n)
+		check(t, err)
+	}
+	check(t, f.tick())
+	if n, err := f.store.Count(t.Context(), node.Where("submitter", "service:pipeline")); err != nil || n != 3 {
+		t.Errorf("%d checkouts of the pipeline's own, %v", n, err)
+	}
+}
+
 func TestManyInstancesAtOnceMakeOneCheckout(t *testing.T) {
 	f := newFixture(t)
 	f.yaml = strings.Split(twoTrees, "  alpha-next")[0]
