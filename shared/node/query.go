@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 )
@@ -39,11 +40,15 @@ type Condition struct {
 
 // Query selects nodes: all conditions must hold. Nodes come in the order in
 // which they were created, or the reverse with Newest. Limit 0 is no limit.
+// After is where an earlier page of the same query ended, in the words of the
+// store that gave it: what comes behind is selected, whatever was created
+// meanwhile. Offset counts from there.
 type Query struct {
 	Where  []Condition
 	Newest bool
 	Limit  int
 	Offset int
+	After  string
 }
 
 // Where starts a query of one equality, for use in code:
@@ -117,21 +122,25 @@ var (
 )
 
 // ParseQuery reads the filters of a request: field=value and field__op=value
-// with op one of lt, lte, gt, gte, ne, re, in, nin. The names in skip are not
+// with op one of lt, lte, gt, gte, ne, re, in, nin, int. Of a parameter that is
+// given twice the last one counts, as in KernelCI. The names in skip are not
 // filters. Errors are errs.Invalid and name the parameter.
 func ParseQuery(params url.Values, skip ...string) (Query, error) {
 	var q Query
 	for _, key := range sortedKeys(params) {
-		if slices.Contains(skip, key) {
+		values := params[key]
+		if len(values) == 0 || slices.Contains(skip, key) {
 			continue
 		}
-		for _, value := range params[key] {
-			c, err := parseCondition(key, value)
-			if err != nil {
-				return Query{}, err
-			}
-			q.Where = append(q.Where, c)
+		value := values[len(values)-1]
+		if !utf8.ValidString(value) || strings.ContainsRune(value, 0) {
+			return Query{}, errs.New(errs.Invalid, "%.60q: must be UTF-8 without NUL", key)
 		}
+		c, err := parseCondition(key, value)
+		if err != nil {
+			return Query{}, err
+		}
+		q.Where = append(q.Where, c)
 	}
 	if len(q.Where) > maxConditions {
 		return Query{}, errs.New(errs.Invalid, "%d filters given, %d are the most", len(q.Where), maxConditions)
@@ -168,8 +177,11 @@ func parseCondition(key, text string) (Condition, error) {
 		values, err := listOf(field, text)
 		return Condition{field, Op(op), values}, err
 	case "lt", "lte", "gt", "gte":
-		v, err := bound(field, text)
+		v, err := bound(key, field, text)
 		return Condition{field, Op(op), []any{v}}, err
+	case "int":
+		n, err := integerOf(key, text)
+		return Condition{field, In, []any{n}}, err
 	case "re":
 		if len(text) > maxPattern {
 			return Condition{}, errs.New(errs.Invalid, "%s: the regular expression is longer than %d bytes", key, maxPattern)
@@ -179,7 +191,7 @@ func parseCondition(key, text string) (Condition, error) {
 		}
 		return Condition{field, Re, []any{text}}, nil
 	}
-	return Condition{}, errs.New(errs.Invalid, "%.60q: unknown operator %.20q, use lt, lte, gt, gte, ne, re, in or nin", key, op)
+	return Condition{}, errs.New(errs.Invalid, "%.60q: unknown operator %.20q, use lt, lte, gt, gte, ne, re, in, nin or int", key, op)
 }
 
 // equalTo gives the values that a plain text stands for: a number may be
@@ -196,23 +208,31 @@ func equalTo(field, text string) ([]any, error) {
 		id, err := ParseID(text)
 		return []any{string(id)}, inField(field, err)
 	case slices.Contains(intFields, field):
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
-			return nil, errs.New(errs.Invalid, "%s: %.40q is not a 64-bit integer", field, text)
-		}
-		return []any{n}, nil
-	case slices.Contains(boolFields, field) || freeForm(field) && (text == "true" || text == "false"):
-		b, err := strconv.ParseBool(text)
-		if err != nil {
+		n, err := integerOf(field, text)
+		return []any{n}, err
+	case slices.Contains(boolFields, field) || freeForm(field) && isBool(text):
+		if !isBool(text) {
 			return nil, errs.New(errs.Invalid, "%s: %.40q is neither true nor false", field, text)
 		}
-		return []any{b}, nil
+		return []any{strings.EqualFold(text, "true")}, nil
 	case freeForm(field):
 		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
 			return []any{text, n}, nil
 		}
 	}
 	return []any{text}, nil
+}
+
+func isBool(text string) bool {
+	return strings.EqualFold(text, "true") || strings.EqualFold(text, "false")
+}
+
+func integerOf(key, text string) (int64, error) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, errs.New(errs.Invalid, "%s: %.40q is not a 64-bit integer", key, text)
+	}
+	return n, nil
 }
 
 func freeForm(field string) bool {
@@ -234,13 +254,17 @@ func listOf(field, text string) ([]any, error) {
 	return values, nil
 }
 
-func bound(field, text string) (any, error) {
+// decimals is what KernelCI takes for a number in an order comparison.
+var decimals = regexp.MustCompile(`^-?[0-9]+$`)
+
+func bound(key, field, text string) (any, error) {
 	if slices.Contains(timeFields, field) {
 		t, err := ParseTime(text)
 		return t, inField(field, err)
 	}
-	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-		return n, nil
+	if decimals.MatchString(text) {
+		n, err := integerOf(key, text)
+		return n, err
 	}
 	return text, nil
 }

@@ -39,6 +39,7 @@ import (
 // interfaces that they need, never for this.
 type Store interface {
 	Reader
+	Pages
 	Writer
 	Events
 	Subscriptions
@@ -66,7 +67,8 @@ type Reader interface {
 	// Each streams what q selects without holding it in memory. It ends at the
 	// first error, which it yields.
 	Each(ctx context.Context, q node.Query) iter.Seq2[node.Node, error]
-	// Count returns how many nodes q selects; limit and offset do not count.
+	// Count returns how many nodes q selects; limit, offset and After do not
+	// count.
 	Count(ctx context.Context, q node.Query) (int64, error)
 }
 

@@ -124,7 +124,7 @@ func (s *Store) replant(ctx context.Context, r *record, place int, kept map[int]
 // madeBy returns the descendants that a hierarchy came with, in order.
 func (s *Store) madeBy(ctx context.Context, made string) ([]node.Node, error) {
 	below := []node.Node{}
-	err := s.each(ctx, set("_made", made), options.Find().SetSort(ascending("_place")), func(n node.Node) bool {
+	err := s.each(ctx, set("_made", made), options.Find().SetSort(ascending("_place")), func(_ *record, n node.Node) bool {
 		below = append(below, n)
 		return true
 	})

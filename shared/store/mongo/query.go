@@ -37,7 +37,7 @@ func (s *Store) Find(ctx context.Context, q node.Query) ([]node.Node, error) {
 // was or as it is, once.
 func (s *Store) Each(ctx context.Context, q node.Query) iter.Seq2[node.Node, error] {
 	return func(yield func(node.Node, error) bool) {
-		if err := s.sift(ctx, q, func(n node.Node) bool { return yield(n, nil) }); err != nil {
+		if err := s.sift(ctx, q, func(_ *record, n node.Node) bool { return yield(n, nil) }); err != nil {
 			yield(node.Node{}, s.failure(ctx, "mongo.Each()", err))
 		}
 	}
@@ -48,10 +48,14 @@ var hidden = bson.D{{Key: "_outbox", Value: 0}, {Key: "_requests", Value: 0}}
 
 // sift hands the nodes of q to use, until that says no: those that the server
 // selects, where its selection is exact; else those of them that match.
-func (s *Store) sift(ctx context.Context, q node.Query, use func(node.Node) bool) error {
+func (s *Store) sift(ctx context.Context, q node.Query, use func(*record, node.Node) bool) error {
 	p := plan(q.Where)
 	if p.never {
 		return nil
+	}
+	filter, err := behind(p.filter, q)
+	if err != nil {
+		return err
 	}
 	direction := 1
 	if q.Newest {
@@ -64,10 +68,10 @@ func (s *Store) sift(ctx context.Context, q node.Query, use func(node.Node) bool
 			o.SetLimit(int64(q.Limit))
 		}
 		o.SetSkip(int64(skip))
-		return s.each(ctx, p.filter, o, use)
+		return s.each(ctx, filter, o, use)
 	}
 	matches := p.matcher()
-	return s.each(ctx, p.filter, o, func(n node.Node) bool {
+	return s.each(ctx, filter, o, func(r *record, n node.Node) bool {
 		if !matches(n) {
 			return true
 		}
@@ -76,12 +80,12 @@ func (s *Store) sift(ctx context.Context, q node.Query, use func(node.Node) bool
 			return true
 		}
 		left--
-		return use(n) && left != 0 // a limit of 0 is none: left is negative then
+		return use(r, n) && left != 0 // a limit of 0 is none: left is negative then
 	})
 }
 
 // each hands the nodes of a filter to use, until that says no.
-func (s *Store) each(ctx context.Context, filter bson.D, o *options.FindOptionsBuilder, use func(node.Node) bool) error {
+func (s *Store) each(ctx context.Context, filter bson.D, o *options.FindOptionsBuilder, use func(*record, node.Node) bool) error {
 	cursor, err := s.nodes.Find(ctx, filter, o)
 	if err != nil {
 		return err
@@ -92,7 +96,7 @@ func (s *Store) each(ctx context.Context, filter bson.D, o *options.FindOptionsB
 		if err := cursor.Decode(&r); err != nil {
 			return fmt.Errorf("a stored node: %w", err)
 		}
-		if !use(decode(&r)) {
+		if !use(&r, decode(&r)) {
 			return nil
 		}
 	}
@@ -114,7 +118,7 @@ func (s *Store) Count(ctx context.Context, q node.Query) (int64, error) {
 	case p.exact:
 		n, err = s.nodes.CountDocuments(ctx, p.filter)
 	default:
-		err = s.sift(ctx, node.Query{Where: q.Where}, func(node.Node) bool { n++; return true })
+		err = s.sift(ctx, node.Query{Where: q.Where}, func(*record, node.Node) bool { n++; return true })
 	}
 	return n, s.failure(ctx, "mongo.Count()", err)
 }

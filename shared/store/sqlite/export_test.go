@@ -15,6 +15,9 @@ func (s *Store) Explain(ctx context.Context, q node.Query) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := p.begin(q); err != nil {
+		return nil, err
+	}
 	page, pageArgs := p.selection(q.Page(50, 0))
 	all, allArgs := p.selection(q)
 	count, countArgs := p.count()

@@ -180,10 +180,10 @@ func (p plan) selection(q node.Query) (string, []any) {
 	}
 	if q.Limit <= 0 && q.Offset <= 0 {
 		all := p.union("seq, doc")
-		return "SELECT doc FROM (" + all.text + ")" + order, all.args
+		return "SELECT seq, doc FROM (" + all.text + ")" + order, all.args
 	}
 	page := p.union("seq")
-	return "SELECT doc FROM node WHERE seq IN (" + page.text + order + " LIMIT ? OFFSET ?)" + order,
+	return "SELECT seq, doc FROM node WHERE seq IN (" + page.text + order + " LIMIT ? OFFSET ?)" + order,
 		append(page.args, orAll(q.Limit), max(q.Offset, 0))
 }
 

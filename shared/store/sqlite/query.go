@@ -54,18 +54,41 @@ func (s *Store) Find(ctx context.Context, q node.Query) ([]node.Node, error) {
 // Each streams what q selects.
 func (s *Store) Each(ctx context.Context, q node.Query) iter.Seq2[node.Node, error] {
 	return func(yield func(node.Node, error) bool) {
-		p, err := s.plan(ctx, q.Where)
-		if err == nil {
-			text, args := p.selection(q)
-			err = s.eachDoc(ctx, text, args, func(doc string) (bool, error) {
-				n, err := decode(doc)
-				return err == nil && yield(n, nil), err
-			})
-		}
+		err := s.eachNode(ctx, q, func(_ int64, n node.Node) bool { return yield(n, nil) })
 		if err != nil {
 			yield(node.Node{}, s.failure(ctx, "sqlite.Each()", err))
 		}
 	}
+}
+
+// eachNode calls use with each node that q selects, and its place in the order
+// of creation, until it says no.
+func (s *Store) eachNode(ctx context.Context, q node.Query, use func(seq int64, n node.Node) bool) error {
+	p, err := s.plan(ctx, q.Where)
+	if err != nil {
+		return err
+	}
+	if err := p.begin(q); err != nil {
+		return err
+	}
+	text, args := p.selection(q)
+	rows, err := s.read.QueryContext(ctx, text, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var seq int64
+		var doc string
+		if err := rows.Scan(&seq, &doc); err != nil {
+			return err
+		}
+		n, err := decode(doc)
+		if err != nil || !use(seq, n) {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 // eachDoc calls use with the first column of each row until it says no.

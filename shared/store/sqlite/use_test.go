@@ -117,6 +117,31 @@ func parse(t testing.TB, question string) node.Query {
 // it, rather than searching.
 var scan = regexp.MustCompile(`^SCAN node\b`)
 
+// byRowid is a search through the table in the order of creation.
+var byRowid = regexp.MustCompile(`INTEGER PRIMARY KEY \(rowid[<>]`)
+
+func TestALaterPageIsFoundByTheSameIndexes(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "x.db"), time.Now)
+	fill(t, s, 1)
+	for _, question := range questionsInUse {
+		q := parse(t, fillIn(question, 1))
+		first, err := s.Explain(t.Context(), q)
+		if err != nil {
+			t.Fatalf("%s: %v", question, err)
+		}
+		q.After = "zz"
+		later, err := s.Explain(t.Context(), q)
+		if err != nil {
+			t.Fatalf("%s: %v", question, err)
+		}
+		for _, step := range later {
+			if scan.MatchString(step) || byRowid.MatchString(step) && !slices.ContainsFunc(first, byRowid.MatchString) {
+				t.Errorf("%s: %s", question, step)
+			}
+		}
+	}
+}
+
 func TestNoQueryInUseScansTheNodeTable(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "x.db"), time.Now)
 	fill(t, s, 1)
