@@ -3,14 +3,16 @@
 // or Atlas.
 //
 // A database of a running KernelCI instance (kernelci-api) works as it is: its
-// collections `node`, `user`, `eventhistory` and `subscriber_state` are ours,
-// with its names and types: `_id` is an ObjectId, a time is a date, what is not
-// set is null. What KernelCI does not have begins with "_" and is not missed in
-// its documents; it reads past ours. [Open] takes such a database over: it
-// notes how far the log has come, and gives accounts the names by which they are
-// found in any case. Everything else of ours is in collections that KernelCI
-// has not: `subscription` (listeners that are not durable), `cursor`, `claim`,
-// `counter`, `deadletter`.
+// collections `node`, `user`, `usergroup`, `eventhistory` and `subscriber_state`
+// are ours, with its names and types: `_id` is an ObjectId, a time is a date,
+// what is not set is null. What KernelCI does not have begins with "_" and is
+// not missed in its documents; it reads past ours. [Open] takes such a database
+// over: it notes how far the log has come, and gives accounts the names by which
+// they are found in any case. The log goes on behind KernelCI's events, durable
+// subscribers go on where they were, and a function that has no cursor yet
+// begins behind what KernelCI's own services have dealt with. What KernelCI does
+// not keep is in collections of our own, such as `subscription` (listeners that
+// are not durable), `cursor`, `claim`, `counter` and `deadletter`.
 //
 // A write is durable when its call returns (write concern majority, journaled)
 // and is one document's: the node, its write counter `_rev` and, in `_outbox`,

@@ -253,7 +253,11 @@ func (s *Store) After(ctx context.Context, sequence int64, f event.Filter, limit
 	filter = anyOf(filter, "data.op", f.Ops)
 	filter = anyOf(filter, "data.kind", f.Kinds)
 	filter = anyOf(filter, "data.state", f.States)
-	events, err := s.find(ctx, filter, limit, nil)
+	var keep func(event.Event) bool
+	if len(f.Ops)+len(f.Kinds)+len(f.States) > 0 {
+		keep = f.Match // a list in the data passes the server's filter
+	}
+	events, err := s.find(ctx, filter, limit, keep)
 	switch {
 	case err != nil:
 		return nil, sequence, s.failure(ctx, call, err)

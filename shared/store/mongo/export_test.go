@@ -11,8 +11,8 @@ import (
 	"github.com/kernelflow/kernelflow/shared/node"
 )
 
-// Drop removes a test's database.
-func Drop(t testing.TB, uri, database string) {
+// Raw is a test's database, past the store.
+func Raw(t testing.TB, uri, database string) *mongo.Database {
 	t.Helper()
 	o, err := clientOptions(uri)
 	if err != nil {
@@ -22,11 +22,18 @@ func Drop(t testing.TB, uri, database string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := context.WithoutCancel(t.Context())
-	if err := client.Database(database).Drop(ctx); err != nil {
-		t.Error(err)
-	}
-	if err := client.Disconnect(ctx); err != nil {
+	t.Cleanup(func() {
+		if err := client.Disconnect(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	return client.Database(database)
+}
+
+// Drop removes a test's database.
+func Drop(t testing.TB, uri, database string) {
+	t.Helper()
+	if err := Raw(t, uri, database).Drop(context.WithoutCancel(t.Context())); err != nil {
 		t.Error(err)
 	}
 }

@@ -95,8 +95,9 @@ func (s *Store) createIndexes(ctx context.Context) error {
 		nodes = append(nodes, on(append(slices.Clone(fields), "_seq", "_id")...))
 	}
 	events := []index{on("sequence_id", "_id"), on("timestamp", "_id"), own("_event")}
-	for _, fields := range [][]string{{"channel"}, {"owner"}, {"data.id"}, {"data.name"}, {"data.kind", "data.state"}} {
-		events = append(events, on(append(fields, "sequence_id", "_id")...))
+	// One field of the data in each: it may hold lists, and no index takes two.
+	for _, field := range []string{"channel", "owner", "data.id", "data.kind", "data.name"} {
+		events = append(events, on(field, "sequence_id", "_id"))
 	}
 	for _, c := range []struct {
 		collection *mongo.Collection

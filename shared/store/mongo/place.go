@@ -15,10 +15,14 @@ import (
 	"github.com/kernelflow/kernelflow/shared/store"
 )
 
-// Cursor returns the sequence up to which name has done all.
+// Cursor returns the sequence up to which name has done all. Of what KernelCI
+// has left in the log, nothing is to do.
 func (s *Store) Cursor(ctx context.Context, name string) (int64, error) {
 	var at counter
 	err := s.cursors.FindOne(ctx, byID(name)).Decode(&at)
+	if noDocument(err) {
+		err = s.counters.FindOne(ctx, byID(takenOver)).Decode(&at)
+	}
 	if noDocument(err) {
 		err = nil
 	}
@@ -206,7 +210,7 @@ func (s *Store) Subscription(ctx context.Context, id int64) (store.Subscription,
 // Polled notes a poll.
 func (s *Store) Polled(ctx context.Context, id, acknowledged, delivered int64, at time.Time) error {
 	change := bson.D{
-		{Key: "$max", Value: bson.D{{Key: "last_event_id", Value: acknowledged}, {Key: "_delivered", Value: delivered}}},
+		{Key: "$max", Value: bson.D{{Key: "last_event_id", Value: whole(acknowledged)}, {Key: "_delivered", Value: delivered}}},
 		{Key: "$set", Value: set("last_poll", dateOrNull(at))},
 	}
 	err := s.eachPlaces(func(places *mongo.Collection) (bool, error) {

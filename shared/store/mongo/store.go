@@ -204,6 +204,7 @@ func (s *Store) failure(ctx context.Context, call string, err error) error {
 const (
 	codeBadValue       = 2
 	codeOverflow       = 15 // nested too deeply
+	codeInvalidBSON    = 22 // so is this
 	codeTooLarge       = 10334
 	codeTooLargeUpdate = 17419
 	codeTooLargeResult = 17420
@@ -225,7 +226,7 @@ func kinded(err error) error {
 	if !errors.As(err, &failed) {
 		return err
 	}
-	for _, code := range []int{codeBadValue, codeOverflow, codeTooLarge, codeTooLargeUpdate, codeTooLargeResult} {
+	for _, code := range []int{codeBadValue, codeOverflow, codeInvalidBSON, codeTooLarge, codeTooLargeUpdate, codeTooLargeResult} {
 		if failed.HasErrorCode(code) {
 			return errs.Wrap(errs.Invalid, err)
 		}

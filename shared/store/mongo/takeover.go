@@ -20,6 +20,10 @@ func (s *Store) takeOver(ctx context.Context) error {
 	return nil
 }
 
+// takenOver is the counter of how far the log had come when the database was
+// opened first. KernelCI's services have dealt with all that.
+const takenOver = "kernelci"
+
 // takeOverLog notes how far KernelCI has come. Its counter is in Redis; a
 // durable subscriber may have seen events that a TTL index has removed since.
 func (s *Store) takeOverLog(ctx context.Context) error {
@@ -32,8 +36,14 @@ func (s *Store) takeOverLog(ctx context.Context) error {
 	if err != nil && !noDocument(err) {
 		return err
 	}
-	if last = max(last, furthest.Acknowledged); last == 0 {
-		return nil
+	last = max(last, furthest.Acknowledged)
+	err = again(func() error {
+		first := set("$setOnInsert", set("value", last))
+		_, err := s.counters.UpdateOne(ctx, byID(takenOver), first, options.UpdateOne().SetUpsert(true))
+		return err
+	})
+	if err != nil || last == 0 {
+		return err
 	}
 	return s.raise(ctx, s.counters, pruned, last)
 }

@@ -32,8 +32,8 @@ type details struct {
 	Hash      string  `bson:"hashed_password"`
 	Groups    []group `bson:"groups"`
 	Rev       int64   `bson:"_rev"`
-	Key       string  `bson:"_username"`        // the name as it is compared
-	EmailKey  string  `bson:"_email,omitempty"` // the email as it is compared
+	Key       string  `bson:"_username,omitempty"` // the name as it is compared
+	EmailKey  string  `bson:"_email,omitempty"`    // the email as it is compared
 }
 
 // group is a group as an account holds it, and its own document. In an account
@@ -166,18 +166,25 @@ func (s *Store) updateUser(ctx context.Context, id node.ID, change func(*user.Us
 	if err != nil {
 		return user.User{}, false, err
 	}
-	u, rev := a.user(), a.Details.Rev
+	u, before := a.user(), a.Details
 	if err := guarded(func() error { return change(&u) }); err != nil {
 		return user.User{}, false, err
 	}
-	if a.Details, err = detailsOf(u, rev+1); err != nil {
+	if a.Details, err = detailsOf(u, before.Rev+1); err != nil {
 		return user.User{}, false, err
+	}
+	// An account that could not be taken over by a name goes on without.
+	if u.Username == before.Username {
+		a.Details.Key = before.Key
+	}
+	if u.Email == before.Email {
+		a.Details.EmailKey = before.EmailKey
 	}
 	write := bson.D{{Key: "$set", Value: a.Details}}
 	if a.Details.EmailKey == "" {
 		write = append(write, bson.E{Key: "$unset", Value: set("_email", "")})
 	}
-	result, err := s.users.UpdateOne(ctx, bson.D{{Key: "_id", Value: a.ID}, {Key: "_rev", Value: orZero(rev)}}, write)
+	result, err := s.users.UpdateOne(ctx, bson.D{{Key: "_id", Value: a.ID}, {Key: "_rev", Value: orZero(before.Rev)}}, write)
 	if err != nil || result.MatchedCount == 0 {
 		return user.User{}, false, err
 	}
