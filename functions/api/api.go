@@ -24,6 +24,8 @@ import (
 // Store is what the API needs of the store.
 type Store interface {
 	store.Reader
+	store.Pages
+	store.Groups
 	store.Writer
 	store.Events
 	store.Subscriptions
@@ -65,6 +67,7 @@ type Function struct {
 	now       func() time.Time
 	rand      io.Reader
 	log       *slog.Logger
+	counts    counts
 }
 
 // New builds the function; what is missing in the options is Invalid.

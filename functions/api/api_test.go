@@ -219,13 +219,13 @@ func TestANodeIsCreatedReadReplacedAndPatched(t *testing.T) {
 	if created := raw["created"].(string); len(created) != 26 || raw["$schema"] != nil || raw["result"] != nil {
 		t.Errorf("%v", raw)
 	}
-	raw["state"], raw["owner"], raw["processed_by_kcidb_bridge"] = "available", "eve", true
+	raw["state"], raw["owner"] = "available", "eve"
 	body, err := json.Marshal(raw)
 	check(t, err)
 	s.want(s.bob, "PUT", path, string(body), 200, "")
 	got, err := s.store.Get(t.Context(), n.ID)
 	check(t, err)
-	if got.State != node.Available || got.Owner != "bob" || !got.KCIDBProcessed {
+	if got.State != node.Available || got.Owner != "bob" {
 		t.Errorf("after PUT: %+v", got)
 	}
 	s.want(s.bob, "PATCH", path, `{"result":"pass","artifacts":{"log":"https://x.example.org/log"}}`, 200, "")
@@ -255,13 +255,13 @@ func TestErrorsAreThoseOfKernelCI(t *testing.T) {
 		{s.bob, "PUT", unknown, checkoutBody, 404, `{"detail":"Node not found with id: 65f0000000000000000000ff"}`},
 		{s.bob, "PATCH", unknown, `{"state":"done"}`, 404, `{"detail":"Node not found with id: 65f0000000000000000000ff"}`},
 		{"", "POST", "/latest/node", checkoutBody, 401, `{"detail":"Unauthorized"}`},
-		{s.bob, "PATCH", "/latest/node/" + string(n.ID), `{"state":"done"}`, 401, `{"detail":"Unauthorized"}`},
-		{s.bob, "POST", "/latest/node", `{"name":"x","path":["x"],"kind":"nonsense"}`, 400, `{"detail":"Invalid kind: nonsense"}`},
+		{s.bob, "PATCH", "/latest/node/" + string(n.ID), `{"state":"done"}`, 401, `{"detail":"Unauthorized to complete the operation"}`},
+		{s.bob, "POST", "/latest/node", `{"name":"x","path":["x"],"kind":"nonsense"}`, 400, `{"detail":"Unsupported node kind: nonsense"}`},
 		{s.bob, "POST", "/latest/node", `{"path":["x"]}`, 422, `{"detail":[{"loc":["body","name"],"msg":"Field required","type":"missing"}]}`},
 		{s.bob, "POST", "/latest/node", `{"name":"x","path":"x"}`, 422, ""},
 		{s.bob, "POST", "/latest/node", `{"name":`, 422, ""},
 		{s.bob, "POST", "/latest/node", `{"name":"x","path":["x"],"parent":"65f0000000000000000000ff"}`, 404, `{"detail":"Parent not found with id: 65f0000000000000000000ff"}`},
-		{s.bob, "POST", "/latest/node", `{"name":"x","path":["x"],"user_groups":["lab"]}`, 400, `{"detail":"User group does not exist: lab"}`},
+		{s.bob, "POST", "/latest/node", `{"name":"x","path":["x"],"user_groups":["lab"]}`, 400, `{"detail":"User group does not exist with name: lab"}`},
 		{"", "GET", "/latest/nodes?nonsense=1", "", 400, ""},
 		{"", "GET", "/latest/nodes?name__re=%28", "", 400, ""},
 		{"", "GET", "/latest/nodes?limit=5000", "", 422, ""},
@@ -322,7 +322,7 @@ func TestAJobReportsOnceForItsOwnNode(t *testing.T) {
 	n, token := s.job(s.bob, root.ID)
 	other, _ := s.job2(s.bob, root.ID)
 	path := "/latest/nodes/" + string(n.ID)
-	s.want(token, "PUT", "/latest/nodes/"+string(other.ID), report(other, "pass"), 401, `{"detail":"Unauthorized"}`)
+	s.want(token, "PUT", "/latest/nodes/"+string(other.ID), report(other, "pass"), 401, `{"detail":"Unauthorized to complete the operation"}`)
 	s.want(token, "PATCH", "/latest/node/"+string(root.ID), `{"state":"done"}`, 401, "")
 	s.want(token, "GET", "/latest/whoami", "", 401, "")
 	first := s.want(token, "PUT", path, report(n, "pass"), 200, "")

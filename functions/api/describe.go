@@ -58,16 +58,16 @@ func (objectID) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Pattern: "^[0-9a-fA-F]{24}$", Description: "24 hex digits"}
 }
 
-// idInPath is an id in a path. It is not huma's to check: a malformed one is
-// answered with 400.
-type idInPath string
+// idIn is an id as clients send it. It is not huma's to check: a malformed one
+// is answered with 400.
+type idIn string
 
 // Schema implements huma.SchemaProvider.
-func (idInPath) Schema(huma.Registry) *huma.Schema {
+func (idIn) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Description: "24 hex digits", Extensions: map[string]any{"pattern": "^[0-9a-fA-F]{24}$"}}
 }
 
-func (id idInPath) parse() (node.ID, error) { return node.ParseID(string(id)) }
+func (id idIn) parse() (node.ID, error) { return node.ParseID(string(id)) }
 
 // timeIn is a time as clients may send it. The format is not huma's to check:
 // it knows RFC 3339 alone.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 )
@@ -162,6 +163,12 @@ func (f *Function) writeError(w http.ResponseWriter, r *http.Request, err error)
 	answer := &failure{status: http.StatusInternalServerError}
 	errors.As(f.fail(r.Context(), err), &answer)
 	writeFailure(w, answer)
+}
+
+// answer writes an error that has become one of this API's.
+func (f *Function) answer(hc huma.Context, err error) {
+	r, w := humago.Unwrap(hc)
+	f.writeError(w, r, err)
 }
 
 // writeFailure answers with a failure.

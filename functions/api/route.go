@@ -43,6 +43,7 @@ func register[I, O any](api huma.API, method, path, summary string, handler func
 	for _, option := range options {
 		option(&op)
 	}
+	describeResult(&op, api.OpenAPI().Components.Schemas)
 	describeErrors(&op, api.OpenAPI().Components.Schemas)
 	huma.Register(api, op, handler)
 	describeBody(&op, api.OpenAPI().Components.Schemas, typed)
@@ -59,6 +60,13 @@ const bodyKey = "body"
 
 // takes describes the raw body of a route as T: register(..., takes[T]).
 func takes[T any](op *huma.Operation) { op.Metadata[bodyKey] = reflect.TypeFor[T]() }
+
+// returns describes what a route answers as T, where its output has no Body to
+// tell: register(..., returns[T]).
+func returns[T any](op *huma.Operation) { op.Metadata[resultKey] = reflect.TypeFor[T]() }
+
+// resultKey is where returns leaves its type.
+const resultKey = "result"
 
 // answersKey is where answers leaves its statuses.
 const answersKey = "answers"
@@ -80,6 +88,15 @@ func describeBody(op *huma.Operation, registry huma.Registry, typed bool) {
 	if t, ok := op.Metadata[bodyKey].(reflect.Type); ok {
 		for _, media := range op.RequestBody.Content {
 			media.Schema = registry.Schema(t, true, t.Name())
+		}
+	}
+}
+
+func describeResult(op *huma.Operation, registry huma.Registry) {
+	if t, ok := op.Metadata[resultKey].(reflect.Type); ok {
+		op.Responses[strconv.Itoa(op.DefaultStatus)] = &huma.Response{
+			Description: http.StatusText(op.DefaultStatus),
+			Content:     map[string]*huma.MediaType{"application/json": {Schema: registry.Schema(t, true, op.OperationID)}},
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/user"
@@ -33,8 +32,7 @@ func (f *Function) authenticate(ctx huma.Context, next func(huma.Context)) {
 	}
 	u, err := f.actor(ctx.Context(), WithToken{Authorization: ctx.Header("Authorization")})
 	if err != nil {
-		r, w := humago.Unwrap(ctx)
-		f.writeError(w, r, err)
+		f.answer(ctx, err)
 		return
 	}
 	next(huma.WithValue(ctx, actorKey{}, u))

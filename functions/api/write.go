@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"slices"
+	"strings"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
@@ -24,8 +26,8 @@ type newNodeInput struct {
 // Change is what every change of a node has.
 type Change struct {
 	WithToken
-	ID      idInPath `path:"id"`
-	NoEvent bool     `query:"noevent" default:"false" doc:"tell nobody"`
+	ID      idIn `path:"id"`
+	NoEvent bool `query:"noevent" default:"false" doc:"tell nobody"`
 }
 
 type replaceInput struct {
@@ -37,6 +39,11 @@ type patchInput struct {
 	Change
 	Body patch
 }
+
+const (
+	maxHierarchy      = 64 << 20        // bytes of a hierarchy
+	hierarchyPatience = 2 * time.Minute // for a client to send it
+)
 
 // hierarchyBody is a hierarchy as a client sends it.
 type hierarchyBody struct{ node.Hierarchy }
@@ -73,6 +80,9 @@ func (f *Function) postNode(ctx context.Context, in *newNodeInput) (*nodeOutput,
 func (f *Function) create(ctx context.Context, u user.User, n node.Node) (node.Node, error) {
 	var parent node.Node
 	var err error
+	if n.ID != "" {
+		return n, errs.New(errs.Invalid, "Object cannot be created with id: %s", n.ID)
+	}
 	if n.Parent != "" {
 		parent, err = f.store.Get(ctx, n.Parent)
 		if errors.Is(err, errs.NotFound) {
@@ -88,10 +98,8 @@ func (f *Function) create(ctx context.Context, u user.User, n node.Node) (node.N
 	if !u.MayCreate(parent) {
 		return n, errUnauthorized
 	}
-	for _, group := range n.UserGroups {
-		if !u.Superuser && !slices.Contains(u.GroupNames(), group) {
-			return n, errs.New(errs.Invalid, "User group does not exist: %.80s", group)
-		}
+	if err := f.checkGroups(ctx, n.UserGroups); err != nil {
+		return n, err
 	}
 	n.Owner = u.Username
 	if u.IsJob() {
@@ -101,6 +109,19 @@ func (f *Function) create(ctx context.Context, u user.User, n node.Node) (node.N
 		return n, err
 	}
 	return f.store.Create(ctx, n)
+}
+
+func (f *Function) checkGroups(ctx context.Context, names []string) error {
+	for _, name := range names {
+		found, _, err := f.store.ListGroups(ctx, name, 1, 0)
+		if err != nil {
+			return err
+		}
+		if name == "" || len(found) == 0 {
+			return errs.New(errs.Invalid, "User group does not exist with name: %.80s", name)
+		}
+	}
+	return nil
 }
 
 // update changes a node on behalf of whoever asks, who must have the right to.
@@ -132,10 +153,13 @@ func (f *Function) update(ctx context.Context, in *Change, change func(u user.Us
 	return &nodeOutput{Body: &n}, nil
 }
 
+// errNoEditor answers whoever may not change a node.
+var errNoEditor = plain(http.StatusUnauthorized, "Unauthorized to complete the operation")
+
 // mayReport says whether u may change n now: a job may until it has ended.
 func mayReport(u user.User, n node.Node) error {
 	if !u.MayEdit(n) {
-		return errUnauthorized
+		return errNoEditor
 	}
 	if u.IsJob() && n.State != node.Running {
 		return errs.New(errs.Conflict, "node %s is %s: its job has ended already", n.ID, n.State)
@@ -150,20 +174,29 @@ func (f *Function) putNode(ctx context.Context, in *replaceInput) (*nodeOutput, 
 	}
 	return f.update(ctx, &in.Change, func(u user.User, old *node.Node) error {
 		replace(old, n, u)
-		return nil
+		return ownParent(*old)
 	})
+}
+
+func ownParent(n node.Node) error {
+	if n.Parent == n.ID {
+		return errs.New(errs.Invalid, "Parent cannot be the same as the object")
+	}
+	return nil
 }
 
 // immutable are the keys of a node's data that a job's token cannot change:
 // they say what the job is for, and who may edit the node.
 var immutable = []string{"kernel_revision", "runtime", "platform", "job_id", "regression"}
 
-// replace puts n in the place of old, but for what never changes.
+// replace puts n in the place of old, but for what never changes. After any
+// change KCIDB must be told again, so that its mark stands only where the
+// request itself sets it, and not together with another state.
 func replace(old *node.Node, n node.Node, u user.User) {
 	n = n.Clone()
 	n.ID, n.Created = old.ID, old.Created
 	n.Owner, n.Submitter, n.UserGroups = old.Owner, old.Submitter, old.UserGroups
-	n.KCIDBProcessed = n.KCIDBProcessed && !old.KCIDBProcessed
+	n.KCIDBProcessed = n.KCIDBProcessed && !old.KCIDBProcessed && n.State == old.State
 	if u.IsJob() {
 		n.Kind, n.Name, n.Path, n.Group, n.Parent = old.Kind, old.Name, old.Path, old.Group, old.Parent
 		n.TreeID, n.RetryCounter, n.Timeout = old.TreeID, old.RetryCounter, old.Timeout
@@ -307,6 +340,9 @@ func (f *Function) putNodes(ctx context.Context, in *hierarchyInput) (*listOfNod
 			return nil, err
 		}
 		replace(root, h.Node, u)
+		if err := ownParent(*root); err != nil {
+			return nil, err
+		}
 		root.Updated = node.Time(f.now())
 		return h.Descendants(*root, request)
 	}, in.options()...)
@@ -324,7 +360,7 @@ func (f *Function) mayTouch(ctx context.Context, u user.User, id node.ID) error 
 		return errs.New(errs.NotFound, "Node not found with id: %s", id)
 	}
 	if err == nil && !u.MayEdit(n) {
-		return errUnauthorized
+		return errNoEditor
 	}
 	return err
 }
@@ -332,39 +368,50 @@ func (f *Function) mayTouch(ctx context.Context, u user.User, id node.ID) error 
 type nodesetInput struct {
 	WithToken
 	Body struct {
-		Nodes []string `json:"nodes" maxItems:"1000"`
-		Field string   `json:"field"`
-		Value string   `json:"value"`
+		Nodes []idIn   `json:"nodes" maxItems:"10000"`
+		Field settable `json:"field"`
+		Value string   `json:"value" enum:"true,True,false,False"`
 	}
 }
 
+// settable is the field that many nodes can have set at once.
+type settable string
+
+const processed settable = "processed_by_kcidb_bridge"
+
+// Schema implements huma.SchemaProvider. Another field is answered with 400.
+func (settable) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Extensions: map[string]any{"enum": []settable{processed}}}
+}
+
+// putNodeset changes nothing unless every node exists.
 func (f *Function) putNodeset(ctx context.Context, in *nodesetInput) (*countOutput, error) {
 	u, err := f.actor(ctx, in.WithToken)
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	if in.Body.Field != "processed_by_kcidb_bridge" {
-		return nil, plain(http.StatusBadRequest, "Field not allowed")
+	if in.Body.Field != processed {
+		return nil, plain(http.StatusBadRequest, "Field not supported")
 	}
-	if in.Body.Value != "true" && in.Body.Value != "false" {
-		return nil, plain(http.StatusBadRequest, "value: must be true or false")
-	}
-	out := &countOutput{}
+	var mine []node.ID
 	for _, text := range in.Body.Nodes {
-		id, err := node.ParseID(text)
+		id, err := text.parse()
 		if err == nil {
 			err = f.mayTouch(ctx, u, id)
 		}
-		if err == nil {
-			_, err = f.store.Update(ctx, id, func(n *node.Node) error {
-				n.KCIDBProcessed = in.Body.Value == "true"
-				return nil
-			}, store.Silent)
+		if err != nil && !errors.Is(err, errNoEditor) {
+			return nil, f.fail(ctx, err)
 		}
+		if err == nil {
+			mine = append(mine, id)
+		}
+	}
+	value := strings.EqualFold(in.Body.Value, "true")
+	for _, id := range mine {
+		_, err := f.store.Update(ctx, id, func(n *node.Node) error { n.KCIDBProcessed = value; return nil }, store.Silent)
 		if err != nil {
 			return nil, f.fail(ctx, err)
 		}
-		out.Body++
 	}
-	return out, nil
+	return &countOutput{Body: int64(len(mine))}, nil
 }
