@@ -82,6 +82,7 @@ func kernelciNodes() []any {
 		{Key: "_id", Value: oid(5)}, {Key: "kind", Value: "test"}, {Key: "name", Value: "old"}, {Key: "path", Value: bson.A{"old"}}, {Key: "state", Value: "done"},
 		{Key: "data", Value: bson.D{{Key: "misc", Value: bson.D{{Key: "%2F", Value: int64(1)}, {Key: "100%", Value: 0.5}}}}},
 		{Key: "created", Value: date(early)}, {Key: "updated", Value: date(early)}, {Key: "timeout", Value: date(early)}, {Key: "owner", Value: "production"},
+		{Key: "user_groups", Value: nil}, {Key: "retry_counter", Value: nil}, {Key: "processed_by_kcidb_bridge", Value: nil},
 	}
 	return []any{checkout, kbuild, job, regression, old}
 }
@@ -296,6 +297,39 @@ func TestNodesOfKernelCIComeBeforeOurs(t *testing.T) {
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v\n got %s\nwant %s", err, got, want)
+	}
+}
+
+func TestPagesLeadFromNodesOfKernelCIToOurs(t *testing.T) {
+	uri := mongotest.Start(t)
+	name, _ := kernelci(t, uri)
+	st := open(t, mongo.Options{URI: uri, Database: name, Now: clockAt(start)})
+	for _, n := range []int{20, 19, 18} {
+		if _, err := st.Create(t.Context(), storetest.Checkout(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, q := range []node.Query{{Limit: 2}, {Limit: 3, Newest: true}} {
+		whole, err := st.Find(t.Context(), node.Query{Newest: q.Newest})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want, got []node.ID
+		for _, n := range whole {
+			want = append(want, n.ID)
+		}
+		for more := true; more; more = q.After != "" {
+			var page []node.Node
+			if page, q.After, err = st.Page(t.Context(), q); err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range page {
+				got = append(got, n.ID)
+			}
+		}
+		if !slices.Equal(got, want) || len(want) != 8 {
+			t.Errorf("newest first %t:\n got %s\nwant %s", q.Newest, got, want)
+		}
 	}
 }
 
