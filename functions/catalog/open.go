@@ -91,7 +91,10 @@ func openReport(a *app.App) (Handler, error) {
 }
 
 func openRelay(a *app.App) (Handler, error) {
-	f, err := relay.New(relay.Options{Store: a.Store, Flush: a.Store.Flush, Retention: a.Config.Retention, Now: a.Now, Log: a.Log})
+	f, err := relay.New(relay.Options{
+		Store: a.Store, Flush: a.Store.Flush,
+		Events: a.Config.Retention, Telemetry: a.Config.TelemetryLife, Nodes: a.Config.NodesLife, Now: a.Now, Log: a.Log,
+	})
 	if err != nil {
 		return Handler{}, err
 	}

@@ -1,9 +1,20 @@
 // Package relay is the function that runs behind all others, on a schedule: it
 // publishes what a crash left unpublished, and drops what is older than its
-// retention: events, and the places of listeners that keep none and have not
-// been heard of for long.
+// retention: events, telemetry, finished checkouts with all that is below
+// them, and the places of listeners that keep none and have not been heard of
+// for long.
 //
 // Safe to run twice and from any number of instances: each of its steps is.
+//
+// Decisions. A checkout goes from below, level by level, and itself last:
+// killed at any moment, every node that is left still has its parent, and the
+// next run finds the checkout and goes on. All in one transaction would stop
+// the other writers for seconds, and MongoDB has none. It goes only as a
+// whole: when it and everything below it, regressions that live on included,
+// is done and was last written before the time. The newest checkout of a
+// branch stays whatever its age: by it the trigger knows that the commit was
+// tested, and the next one is compared with it. Files in the storage are not
+// touched: buckets have lifetimes of their own.
 package relay
 
 import (
@@ -11,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
@@ -19,7 +31,10 @@ import (
 
 // Store is what the function needs of the store.
 type Store interface {
+	store.Reader
+	store.Removal
 	Prune(ctx context.Context, before time.Time, limit int) (int, error)
+	PruneTelemetry(ctx context.Context, before time.Time, limit int) (int, error)
 	Subscriptions(ctx context.Context) ([]store.Subscription, error)
 	Unsubscribe(ctx context.Context, id int64) error
 }
@@ -28,20 +43,25 @@ type Store interface {
 type Options struct {
 	Store     Store
 	Flush     func(context.Context) error // publishes everything committed so far
-	Retention time.Duration               // of events
+	Events    time.Duration               // how long events are kept
+	Telemetry time.Duration               // how long telemetry is kept
+	Nodes     time.Duration               // how long finished checkouts are kept; 0: for ever
 	Now       func() time.Time
 	Log       *slog.Logger
 }
 
 // Function publishes and cleans up.
-type Function struct{ Options }
+type Function struct {
+	Options
+	rested atomic.Int64 // until when nobody looks for old checkouts, Unix seconds
+}
 
 // New builds the function.
 func New(o Options) (*Function, error) {
-	if o.Store == nil || o.Flush == nil || o.Retention <= 0 || o.Now == nil || o.Log == nil {
+	if o.Store == nil || o.Flush == nil || o.Events <= 0 || o.Telemetry <= 0 || o.Nodes < 0 || o.Now == nil || o.Log == nil {
 		return nil, errs.New(errs.Invalid, "relay.New: a part is missing")
 	}
-	return &Function{o}, nil
+	return &Function{Options: o}, nil
 }
 
 const (
@@ -54,16 +74,18 @@ const (
 
 // Tick does all of it once.
 func (f *Function) Tick(ctx context.Context) error {
-	if err := errors.Join(f.Flush(ctx), f.prune(ctx), f.forget(ctx)); err != nil {
+	err := errors.Join(f.Flush(ctx), f.prune(ctx, f.Store.Prune, f.Events), f.prune(ctx, f.Store.PruneTelemetry, f.Telemetry),
+		f.forget(ctx), f.expire(ctx))
+	if err != nil {
 		return fmt.Errorf("relay.Tick: %w", err)
 	}
 	return nil
 }
 
-func (f *Function) prune(ctx context.Context) error {
-	before := f.Now().Add(-f.Retention)
+func (f *Function) prune(ctx context.Context, drop func(context.Context, time.Time, int) (int, error), retention time.Duration) error {
+	before := f.Now().Add(-retention)
 	for {
-		n, err := f.Store.Prune(ctx, before, pruneBatch)
+		n, err := drop(ctx, before, pruneBatch)
 		if err != nil || n < pruneBatch {
 			return err
 		}

@@ -65,18 +65,20 @@ func TestARestartAcceptsTheTokensOfTheLastOne(t *testing.T) {
 
 func TestAWrongSettingIsNamed(t *testing.T) {
 	for name, change := range map[string]func(*app.Config){
-		"KERNELFLOW_URL":    func(c *app.Config) { c.URL = "localhost" },
-		"KERNELFLOW_DATA":   func(c *app.Config) { c.Data = "" },
-		"HOLDOFF":           func(c *app.Config) { c.Holdoff = -1 },
-		"EVENTS_RETENTION":  func(c *app.Config) { c.Retention = 0 },
-		"TARBALL_ATTEMPTS":  func(c *app.Config) { c.TarballAttempts = 0 },
-		"SHELL_JOBS":        func(c *app.Config) { c.ShellJobs = 0 },
-		"CHECKOUT_TIMEOUT":  func(c *app.Config) { c.CheckoutTimeout = 0 },
-		"LOG_LEVEL":         func(c *app.Config) { c.LogLevel = "loud" },
-		"SECRET_KEY":        func(c *app.Config) { c.SecretKey = "short" },
-		"not supported":     func(c *app.Config) { c.Storage = "gopher://x" },
-		"no-such-folder":    func(c *app.Config) { c.ConfigDir = "no-such-folder" },
-		"no-such-templates": func(c *app.Config) { c.Templates = "no-such-templates" },
+		"KERNELFLOW_URL":      func(c *app.Config) { c.URL = "localhost" },
+		"KERNELFLOW_DATA":     func(c *app.Config) { c.Data = "" },
+		"HOLDOFF":             func(c *app.Config) { c.Holdoff = -1 },
+		"EVENTS_RETENTION":    func(c *app.Config) { c.Retention = 0 },
+		"TELEMETRY_RETENTION": func(c *app.Config) { c.TelemetryLife = 0 },
+		"NODES_RETENTION":     func(c *app.Config) { c.NodesLife = -1 },
+		"TARBALL_ATTEMPTS":    func(c *app.Config) { c.TarballAttempts = 0 },
+		"SHELL_JOBS":          func(c *app.Config) { c.ShellJobs = 0 },
+		"CHECKOUT_TIMEOUT":    func(c *app.Config) { c.CheckoutTimeout = 0 },
+		"LOG_LEVEL":           func(c *app.Config) { c.LogLevel = "loud" },
+		"SECRET_KEY":          func(c *app.Config) { c.SecretKey = "short" },
+		"not supported":       func(c *app.Config) { c.Storage = "gopher://x" },
+		"no-such-folder":      func(c *app.Config) { c.ConfigDir = "no-such-folder" },
+		"no-such-templates":   func(c *app.Config) { c.Templates = "no-such-templates" },
 	} {
 		c := config(t, t.TempDir())
 		change(&c)

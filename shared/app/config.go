@@ -56,6 +56,8 @@ type Config struct {
 	ShellJobs       int           `env:"SHELL_JOBS" envDefault:"2" help:"how many jobs the shell runtime runs at once"`
 	ShellEnv        []string      `env:"SHELL_ENV" help:"names of environment variables that shell jobs may see, comma-separated"`
 	Retention       time.Duration `env:"EVENTS_RETENTION" envDefault:"168h" help:"how long events are kept"`
+	TelemetryLife   time.Duration `env:"TELEMETRY_RETENTION" envDefault:"336h" help:"how long telemetry is kept"`
+	NodesLife       time.Duration `env:"NODES_RETENTION" envDefault:"0s" help:"how long finished checkouts are kept, with all below them; 0s is for ever"`
 	MaxUpload       int64         `env:"MAX_UPLOAD" envDefault:"4294967296" help:"largest artifact that may be uploaded, bytes"`
 	LogLevel        string        `env:"LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
 
@@ -111,6 +113,10 @@ func (c Config) check() error {
 		return errs.New(errs.Invalid, "HOLDOFF %s: must not be negative", c.Holdoff)
 	case c.Retention <= 0:
 		return errs.New(errs.Invalid, "EVENTS_RETENTION %s: must be more than nothing", c.Retention)
+	case c.TelemetryLife <= 0:
+		return errs.New(errs.Invalid, "TELEMETRY_RETENTION %s: must be more than nothing", c.TelemetryLife)
+	case c.NodesLife < 0:
+		return errs.New(errs.Invalid, "NODES_RETENTION %s: must not be negative", c.NodesLife)
 	case c.TarballAttempts < 1:
 		return errs.New(errs.Invalid, "TARBALL_ATTEMPTS %d: must be 1 or more", c.TarballAttempts)
 	case c.ShellJobs < 1:

@@ -51,6 +51,7 @@ type Store interface {
 	DeadLetters
 	Telemetry
 	KV
+	Removal
 	// Ping says whether the database answers.
 	Ping(ctx context.Context) error
 	// Close waits for the writes under way and frees everything.

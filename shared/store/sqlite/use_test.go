@@ -42,6 +42,8 @@ var questionsInUse = []string{
 	"kind=test&name=case-7&data.kernel_revision.tree=tree-1&data.kernel_revision.branch=master&state=done",
 	"kind=regression&result=fail&name=case-7&data.kernel_revision.tree=tree-1&data.kernel_revision.branch=master",
 	"kind=regression&result=fail",
+	"parent=null&kind=checkout&state=done&updated__lt=TIME",
+	"parent=null&kind=checkout&data.kernel_revision.tree=tree-3&data.kernel_revision.branch=master&created__gt=TIME",
 	"data.regression=ID",
 	"data.fail_node=ID",
 	"data.pass_node=ID",

@@ -80,6 +80,7 @@ func Run(t *testing.T, h Harness) {
 		{"the database counts telemetry", (*suite).testTelemetryIsCounted},
 		{"old telemetry goes", (*suite).testPruneTelemetry},
 		{"a key has one value", (*suite).testKV},
+		{"nodes go from below", (*suite).testRemove},
 	} {
 		t.Run(strings.ReplaceAll(test.promise, " ", "_"), func(t *testing.T) {
 			test.run(&suite{Harness: h, clock: &clock{now: start}}, t)
