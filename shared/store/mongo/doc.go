@@ -43,6 +43,9 @@
 //     takes its sequences from Redis. A node that it has replaced counts as its
 //     own again; the write counter then begins at the clock, so that no event
 //     gets the id of one that was.
+//   - A node of KernelCI's that node.Validate refuses may still be changed, with
+//     the same fault and no other: its models ask for less. The price: a fault
+//     that it hides may come in behind it.
 //   - Times are BSON dates, as KernelCI's are. The price: a node's times are cut
 //     to milliseconds, before they are returned. Nothing is ordered by them:
 //     nodes are by `_seq`, events by their sequence.

@@ -62,7 +62,7 @@ func (s *Store) grow(ctx context.Context, u *update, change func(*node.Node) ([]
 	seq := s.stamp(len(descendants))
 	records := make([]record, len(descendants))
 	for i := range descendants {
-		n, err := s.settle(descendants[i])
+		n, err := s.settle(descendants[i], nil)
 		if err == nil {
 			records[i], err = encode(n, seq+int64(i))
 		}

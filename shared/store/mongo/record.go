@@ -54,9 +54,10 @@ type record struct {
 	Pending  int64         `bson:"_pending,omitempty"` // there while the outbox may not be empty
 }
 
-// settle brings n to the form that is stored: valid, defaults filled, updated
-// now, times as dates keep them, and reading the same before and after.
-func (s *Store) settle(n node.Node) (node.Node, error) {
+// settle brings n to the form that is stored: valid but for the fault that it
+// is known to have, defaults filled, updated now, times as dates keep them, and
+// reading the same before and after.
+func (s *Store) settle(n node.Node, known error) (node.Node, error) {
 	n = n.Clone()
 	n.Updated = s.now()
 	n.SetDefaults(n.Updated)
@@ -64,7 +65,7 @@ func (s *Store) settle(n node.Node) (node.Node, error) {
 	if _, err := node.ParseID(string(n.ID)); err != nil {
 		return node.Node{}, fmt.Errorf("id: %w", err)
 	}
-	if err := n.Validate(); err != nil {
+	if err := n.Validate(); err != nil && (known == nil || err.Error() != known.Error()) {
 		return node.Node{}, err
 	}
 	doc, err := json.Marshal(n)
@@ -117,7 +118,9 @@ func decode(r *record) node.Node {
 		TreeID: text(f.TreeID), UserGroups: orEmpty(f.UserGroups), KCIDBProcessed: f.KCIDBProcessed, RetryCounter: int(f.RetryCounter),
 	}
 	for _, e := range f.Artifacts {
-		n.Artifacts[unescape(e.Key)], _ = e.Value.(string)
+		if link, ok := e.Value.(string); ok {
+			n.Artifacts[unescape(e.Key)] = link
+		}
 	}
 	if f.Parent != nil {
 		n.Parent = node.ID(f.Parent.Hex())

@@ -53,7 +53,8 @@ func revision() bson.D {
 
 // kernelciNodes are documents as KernelCI's models make them: a checkout, a
 // build that was replaced (which leaves its id there twice), a job, a
-// regression, and a node from before some of the fields were.
+// regression, a node from before some of the fields were, and one that ours does
+// not count as valid.
 func kernelciNodes() []any {
 	common := func(n int, kind, name string, path bson.A, parent any) bson.D {
 		return bson.D{
@@ -84,7 +85,8 @@ func kernelciNodes() []any {
 		{Key: "created", Value: date(early)}, {Key: "updated", Value: date(early)}, {Key: "timeout", Value: date(early)}, {Key: "owner", Value: "production"},
 		{Key: "user_groups", Value: nil}, {Key: "retry_counter", Value: nil}, {Key: "processed_by_kcidb_bridge", Value: nil},
 	}
-	return []any{checkout, kbuild, job, regression, old}
+	lax := append(common(6, "checkout", "checkout", bson.A{"checkout"}, nil), bson.E{Key: "data", Value: bson.D{{Key: "kernel_revision", Value: nil}}})
+	return []any{checkout, kbuild, job, regression, old, lax}
 }
 
 func kernelciEvent(key, sequence int, at time.Time, data any) bson.D {
@@ -251,7 +253,7 @@ func TestQuestionsToKernelCIsDocumentsMeanWhatMatchSays(t *testing.T) {
 	name, _ := kernelci(t, uri)
 	st := open(t, mongo.Options{URI: uri, Database: name, Now: clockAt(start)})
 	all, err := st.Find(t.Context(), node.Query{})
-	if err != nil || len(all) != 5 {
+	if err != nil || len(all) != 6 {
 		t.Fatalf("%d nodes: %v", len(all), err)
 	}
 	for _, question := range kernelciQuestions {
@@ -292,7 +294,7 @@ func TestNodesOfKernelCIComeBeforeOurs(t *testing.T) {
 		got = append(got, n.ID)
 	}
 	var want []node.ID
-	for _, n := range []int{1, 2, 3, 4, 5, 20, 19} {
+	for _, n := range []int{1, 2, 3, 4, 5, 6, 20, 19} {
 		want = append(want, storetest.ID(n))
 	}
 	if err != nil || !slices.Equal(got, want) {
@@ -327,7 +329,7 @@ func TestPagesLeadFromNodesOfKernelCIToOurs(t *testing.T) {
 				got = append(got, n.ID)
 			}
 		}
-		if !slices.Equal(got, want) || len(want) != 8 {
+		if !slices.Equal(got, want) || len(want) != 9 {
 			t.Errorf("newest first %t:\n got %s\nwant %s", q.Newest, got, want)
 		}
 	}
@@ -367,6 +369,25 @@ func TestNodesOfKernelCIAreChangedWithTheirEvents(t *testing.T) {
 	var raw bson.M
 	if err := db.Collection("node").FindOne(t.Context(), bson.D{{Key: "_id", Value: oid(2)}}).Decode(&raw); err != nil || raw["id"] != oid(2) {
 		t.Errorf("a field that we do not know: %v: %v", raw["id"], err)
+	}
+}
+
+func TestALaxNodeOfKernelCIIsChangedButNotForTheWorse(t *testing.T) {
+	uri := mongotest.Start(t)
+	name, _ := kernelci(t, uri)
+	st := open(t, mongo.Options{URI: uri, Database: name, Now: clockAt(start)})
+	n, err := st.Update(t.Context(), storetest.ID(6), func(n *node.Node) error {
+		n.SetError(node.Incomplete, node.ErrCodeTimeout, "it took too long")
+		return nil
+	})
+	if err != nil || n.State != node.Done {
+		t.Errorf("%+v: %v", n, err)
+	}
+	if _, err := st.Update(t.Context(), storetest.ID(6), func(n *node.Node) error { n.Name = ""; return nil }); !errors.Is(err, errs.Invalid) {
+		t.Errorf("without a name: %v", err)
+	}
+	if _, err := st.Create(t.Context(), node.Node{ID: storetest.ID(20), Kind: node.KindCheckout, Name: "checkout", Path: []string{"checkout"}}); !errors.Is(err, errs.Invalid) {
+		t.Errorf("a new one like it: %v", err)
 	}
 }
 
