@@ -241,6 +241,23 @@ func TestANodeIsCreatedReadReplacedAndPatched(t *testing.T) {
 	s.want(s.bob, "PATCH", path, `{"timeout":"soon"}`, 422, "")
 }
 
+func TestAnArtifactMayBeAtAnyWebAddress(t *testing.T) {
+	s := newSite(t)
+	n := s.create(s.bob, checkoutBody)
+	root := strings.Replace(checkoutBody, `"kind"`, `"artifacts":{"log":%q},"kind"`, 1)
+	for link, status := range map[string]int{
+		"http://127.0.0.1:35051/storage/x/log.txt.gz": 200, "http://[::1]:8001/a": 200, "https://x.example.org/good%20name+1?sig=a%2Fb&x=y": 200,
+		"https://bucket_1.example.org/a,b": 200, "ftp://x.example.org/a": 422, "/storage/x": 422, "": 422,
+	} {
+		body := fmt.Sprintf(root, link)
+		s.want(s.bob, "POST", "/latest/node", body, status, "")
+		s.want(s.bob, "PUT", "/latest/node/"+string(n.ID), body, status, "")
+		s.want(s.bob, "PATCH", "/latest/node/"+string(n.ID), fmt.Sprintf(`{"artifacts":{"log":%q}}`, link), status, "")
+		s.want(s.bob, "PUT", "/latest/nodes/"+string(n.ID), `{"node":`+body+`,"child_nodes":[{"node":`+
+			fmt.Sprintf(`{"kind":"test","name":"x","path":["checkout","x"],"artifacts":{"log":%q}}`, link)+`,"child_nodes":[]}]}`, status, "")
+	}
+}
+
 func TestErrorsAreThoseOfKernelCI(t *testing.T) {
 	s := newSite(t)
 	n := s.create(s.admin, checkoutBody)

@@ -101,12 +101,16 @@ func (kindIn) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Default: string(node.KindNode), Extensions: map[string]any{"enum": node.Kinds}}
 }
 
-// webAddress is an absolute http or https URL.
+// webAddress is an absolute http or https URL. It is not huma's to check: what
+// is one is for the node to say, and no short pattern takes them all.
 type webAddress string
 
 // Schema implements huma.SchemaProvider.
 func (webAddress) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeString, Pattern: `^https?://[A-Za-z0-9.\-]+(:[0-9]{1,4})?(/[A-Za-z0-9._~/\-]*)?$`}
+	return &huma.Schema{
+		Type: huma.TypeString, Extensions: map[string]any{"pattern": `^https?://[A-Za-z0-9.\-]+(:[0-9]{1,4})?(/[A-Za-z0-9._~/\-]*)?$`},
+		Description: "an absolute http or https URL",
+	}
 }
 
 type nodeDoc struct {
