@@ -49,6 +49,7 @@ type Options struct {
 	Storage   storage.Storage
 	Auth      *auth.Auth
 	KeepAlive time.Duration // between two signs of life to a listener; 0: 45 s
+	PopWait   time.Duration // for an item of a list; 0: 30 s
 	MaxUpload int64         // bytes of an artifact; 0: 4 GiB
 	Now       func() time.Time
 	Rand      io.Reader
@@ -63,6 +64,7 @@ type Function struct {
 	storage   storage.Storage
 	auth      *auth.Auth
 	keepAlive time.Duration
+	popWait   time.Duration
 	maxUpload int64
 	now       func() time.Time
 	rand      io.Reader
@@ -77,10 +79,13 @@ func New(o Options) (http.Handler, error) {
 	}
 	f := &Function{
 		store: o.Store, watch: o.Watch, bus: o.Bus, storage: o.Storage, auth: o.Auth,
-		keepAlive: o.KeepAlive, maxUpload: o.MaxUpload, now: o.Now, rand: o.Rand, log: o.Log,
+		keepAlive: o.KeepAlive, popWait: o.PopWait, maxUpload: o.MaxUpload, now: o.Now, rand: o.Rand, log: o.Log,
 	}
 	if f.keepAlive <= 0 {
 		f.keepAlive = 45 * time.Second
+	}
+	if f.popWait <= 0 {
+		f.popWait = 30 * time.Second
 	}
 	if f.maxUpload <= 0 {
 		f.maxUpload = 4 << 30
@@ -89,7 +94,7 @@ func New(o Options) (http.Handler, error) {
 }
 
 func (f *Function) routes() http.Handler {
-	versioned := router{http.NewServeMux()}
+	versioned := newRouter()
 	api := humago.New(versioned, settings())
 	api.UseMiddleware(f.authenticate)
 	f.userRoutes(api)
@@ -99,8 +104,9 @@ func (f *Function) routes() http.Handler {
 	f.deadLetterRoutes(api)
 	f.kvRoutes(api)
 	f.telemetryRoutes(api)
-	measured := f.healthRoutes(versioned.ServeMux)
-	docsRoutes(versioned.ServeMux, api.OpenAPI())
+	measured := f.healthRoutes(versioned)
+	docsRoutes(versioned, api.OpenAPI())
+	versioned.close()
 
 	mux := http.NewServeMux()
 	f.storageRoutes(mux)

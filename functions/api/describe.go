@@ -1,7 +1,9 @@
 package api
 
 import (
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -20,7 +22,8 @@ func newRegistry() huma.Registry {
 	})
 	for _, alias := range [][2]reflect.Type{
 		{reflect.TypeFor[node.Node](), reflect.TypeFor[nodeDoc]()},
-		{reflect.TypeFor[nodeBody](), reflect.TypeFor[NewNodeDoc]()},
+		{reflect.TypeFor[newNodeBody](), reflect.TypeFor[NewNodeDoc]()},
+		{reflect.TypeFor[nodeBody](), reflect.TypeFor[nodeInDoc]()},
 		{reflect.TypeFor[hierarchyBody](), reflect.TypeFor[hierarchyDoc]()},
 		{reflect.TypeFor[patch](), reflect.TypeFor[nodePatchDoc]()},
 		{reflect.TypeFor[node.ID](), reflect.TypeFor[objectID]()},
@@ -98,7 +101,24 @@ type kindIn string
 
 // Schema implements huma.SchemaProvider.
 func (kindIn) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeString, Default: string(node.KindNode), Extensions: map[string]any{"enum": node.Kinds}}
+	return &huma.Schema{Type: huma.TypeString, Nullable: true, Extensions: map[string]any{"enum": orNothing(node.Kinds)}}
+}
+
+// orNothing lists the values and null.
+func orNothing[T ~string](values []T) []any {
+	list := []any{nil}
+	for _, v := range values {
+		list = append(list, string(v))
+	}
+	return list
+}
+
+// stateIn is a state or null.
+type stateIn string
+
+// Schema implements huma.SchemaProvider.
+func (stateIn) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Nullable: true, Enum: orNothing(node.States), Description: "running when absent"}
 }
 
 // webAddress is an absolute http or https URL. It is not huma's to check: what
@@ -139,32 +159,39 @@ type nodeDoc struct {
 	RetryCounter   int               `json:"retry_counter" minimum:"0"`
 }
 
-// NewNodeDoc is a node as clients send it. Other fields are ignored.
+// NewNodeDoc is a node as clients create it. Other fields are ignored; null is
+// the same as absent.
 type NewNodeDoc struct {
-	ID             *objectID             `json:"id,omitempty" nullable:"true"`
-	AltID          *objectID             `json:"_id,omitempty" nullable:"true" doc:"the same as id"`
-	Kind           kindIn                `json:"kind,omitempty"`
+	Kind           kindIn                `json:"kind,omitempty" doc:"node when absent"`
 	Name           string                `json:"name" minLength:"1"`
 	Path           []string              `json:"path" minItems:"1" doc:"names from the top node to this one"`
 	Group          *string               `json:"group,omitempty" nullable:"true"`
 	Parent         *objectID             `json:"parent,omitempty" nullable:"true"`
-	State          string                `json:"state,omitempty" enum:"running,available,closing,done" default:"running"`
+	State          stateIn               `json:"state,omitempty"`
 	Result         resultIn              `json:"result,omitempty"`
 	Artifacts      map[string]webAddress `json:"artifacts,omitempty" nullable:"true" doc:"name to absolute http or https URL"`
 	Data           dataIn                `json:"data,omitempty"`
 	Debug          map[string]any        `json:"debug,omitempty" nullable:"true"`
 	JobFilter      []string              `json:"jobfilter,omitempty" nullable:"true" doc:"names of jobs, with + for all below one; null for any"`
 	PlatformFilter []string              `json:"platform_filter,omitempty" nullable:"true"`
-	Created        timeIn                `json:"created,omitempty"`
-	Updated        timeIn                `json:"updated,omitempty"`
-	Timeout        timeIn                `json:"timeout,omitempty" doc:"six hours from now when absent"`
+	Created        *timeIn               `json:"created,omitempty" nullable:"true"`
+	Updated        *timeIn               `json:"updated,omitempty" nullable:"true"`
+	Timeout        *timeIn               `json:"timeout,omitempty" nullable:"true" doc:"six hours from now when absent"`
 	Holdoff        *timeIn               `json:"holdoff,omitempty" nullable:"true"`
 	Owner          *string               `json:"owner,omitempty" nullable:"true" doc:"ignored: it is who creates the node"`
 	Submitter      *string               `json:"submitter,omitempty" nullable:"true"`
 	TreeID         *string               `json:"treeid,omitempty" nullable:"true"`
-	UserGroups     []string              `json:"user_groups,omitempty"`
-	KCIDBProcessed bool                  `json:"processed_by_kcidb_bridge,omitempty"`
-	RetryCounter   int                   `json:"retry_counter,omitempty" minimum:"0" maximum:"1000000"`
+	UserGroups     []string              `json:"user_groups,omitempty" nullable:"true" doc:"names of groups that exist"`
+	KCIDBProcessed *bool                 `json:"processed_by_kcidb_bridge,omitempty" nullable:"true"`
+	RetryCounter   *int                  `json:"retry_counter,omitempty" nullable:"true" minimum:"0" maximum:"1000000"`
+}
+
+// nodeInDoc is a node as clients send it back. The id is that of the path,
+// whatever this one says.
+type nodeInDoc struct {
+	ID    *objectID `json:"id,omitempty" nullable:"true"`
+	AltID *objectID `json:"_id,omitempty" nullable:"true" doc:"the same as id"`
+	NewNodeDoc
 }
 
 // resultIn is a result or null.
@@ -172,11 +199,7 @@ type resultIn string
 
 // Schema implements huma.SchemaProvider.
 func (resultIn) Schema(huma.Registry) *huma.Schema {
-	enum := []any{nil}
-	for _, r := range node.Results {
-		enum = append(enum, string(r))
-	}
-	return &huma.Schema{Type: huma.TypeString, Nullable: true, Enum: enum}
+	return &huma.Schema{Type: huma.TypeString, Nullable: true, Enum: orNothing(node.Results)}
 }
 
 // orNull is a T or null, for what huma has no nullable form of.
@@ -198,6 +221,10 @@ func (dataIn) Schema(registry huma.Registry) *huma.Schema {
 	}
 	for _, key := range node.TextKeys {
 		properties[key] = text()
+	}
+	for _, key := range node.IDKeys {
+		properties[key] = objectID("").Schema(registry)
+		properties[key].Nullable = true
 	}
 	return &huma.Schema{Type: huma.TypeObject, Nullable: true, Properties: properties, AdditionalProperties: true}
 }
@@ -240,7 +267,7 @@ func (number) Schema(huma.Registry) *huma.Schema {
 }
 
 type hierarchyDoc struct {
-	Node     NewNodeDoc      `json:"node"`
+	Node     nodeInDoc       `json:"node"`
 	Children []descendantDoc `json:"child_nodes,omitempty"`
 }
 
@@ -255,16 +282,37 @@ type childDoc struct {
 	Path []string `json:"path,omitempty" nullable:"true" doc:"the parent's and the name when absent"`
 }
 
-// nodePatchDoc has all that a PATCH may change.
+// nodePatchDoc has all that a PATCH may change; one at least.
 type nodePatchDoc struct {
 	State          string                `json:"state,omitempty" enum:"running,available,closing,done"`
 	Result         resultIn              `json:"result,omitempty"`
 	Artifacts      map[string]webAddress `json:"artifacts,omitempty"`
-	Data           map[string]any        `json:"data,omitempty"`
+	Data           patchedData           `json:"data,omitempty"`
 	Debug          map[string]any        `json:"debug,omitempty"`
 	JobFilter      []string              `json:"jobfilter,omitempty" nullable:"true"`
 	PlatformFilter []string              `json:"platform_filter,omitempty"`
 	Timeout        timeIn                `json:"timeout,omitempty"`
 	Holdoff        *timeIn               `json:"holdoff,omitempty" nullable:"true"`
 	KCIDBProcessed bool                  `json:"processed_by_kcidb_bridge,omitempty"`
+}
+
+// patchedData is a node's data, not null.
+type patchedData struct{}
+
+// Schema implements huma.SchemaProvider.
+func (patchedData) Schema(registry huma.Registry) *huma.Schema {
+	schema := dataIn{}.Schema(registry)
+	schema.Nullable = false
+	return schema
+}
+
+// TransformSchema implements huma.SchemaTransformer: that nothing is given is
+// answered with 400, so that it is not huma's to check.
+func (nodePatchDoc) TransformSchema(_ huma.Registry, schema *huma.Schema) *huma.Schema {
+	var given []any
+	for _, name := range slices.Sorted(maps.Keys(schema.Properties)) {
+		given = append(given, map[string]any{"required": []string{name}})
+	}
+	schema.Extensions = map[string]any{"anyOf": given}
+	return schema
 }

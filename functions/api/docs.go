@@ -15,12 +15,12 @@ import (
 
 // docsRoutes serves the description of all routes: for programs, and as a page
 // that needs nothing from anywhere else, not even scripts.
-func docsRoutes(mux *http.ServeMux, description *huma.OpenAPI) {
+func docsRoutes(mux *router, description *huma.OpenAPI) {
 	text := sync.OnceValues(func() ([]byte, error) { return json.Marshal(description) })
 	page := sync.OnceValues(func() ([]byte, error) { return renderDocs(description) })
 	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) { writeOnce(w, "application/json", text) })
 	mux.HandleFunc("GET /docs", func(w http.ResponseWriter, _ *http.Request) { writeOnce(w, htmlType, page) })
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.Header.Get("Accept"), "text/html") {
 			writePage(w, htmlType, indexPage)
 			return

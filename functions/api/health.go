@@ -17,7 +17,7 @@ const readyTime = 5 * time.Second
 
 // healthRoutes adds what operators look at, and returns how to measure the
 // requests of a handler.
-func (f *Function) healthRoutes(mux *http.ServeMux) func(http.Handler) http.Handler {
+func (f *Function) healthRoutes(mux *router) func(http.Handler) http.Handler {
 	registry := prometheus.NewRegistry()
 	requests := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "kernelflow_http_request_seconds", Help: "how long requests took, by method, route and status",
@@ -35,7 +35,7 @@ func (f *Function) healthRoutes(mux *http.ServeMux) func(http.Handler) http.Hand
 		return float64(n)
 	})
 	registry.MustRegister(requests, last, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", f.ready)
 	return func(next http.Handler) http.Handler { return measure(next, requests) }

@@ -67,17 +67,20 @@ func filtered(op *huma.Operation) {
 
 // filterSchema says what a field may be equal to.
 func filterSchema(field string) *huma.Schema {
+	var one *huma.Schema
 	switch field {
 	case "created", "updated", "timeout", "holdoff":
-		return timeIn("").Schema(nil)
+		one = timeIn("").Schema(nil)
 	case "id", "parent":
-		return objectID("").Schema(nil)
+		one = objectID("").Schema(nil)
 	case "retry_counter":
-		return &huma.Schema{Type: huma.TypeInteger, Format: "int64"}
+		one = &huma.Schema{Type: huma.TypeInteger, Format: "int64"}
 	case "processed_by_kcidb_bridge":
-		return &huma.Schema{Type: huma.TypeBoolean}
+		one = &huma.Schema{Type: huma.TypeBoolean}
+	default:
+		return &huma.Schema{Type: huma.TypeString}
 	}
-	return &huma.Schema{Type: huma.TypeString}
+	return &huma.Schema{AnyOf: []*huma.Schema{one, {Type: huma.TypeString, Enum: []any{"null"}}}}
 }
 
 type listInput struct {

@@ -18,7 +18,7 @@ func (f *Function) nodeRoutes(api huma.API) {
 	register(api, http.MethodGet, "/nodes", "A page of the nodes that the filters select, oldest first", f.listNodes, filtered)
 	register(api, http.MethodGet, "/nodes/fast", "The same as a bare list", f.fastNodes, filtered, returns[[]node.Node])
 	register(api, http.MethodGet, "/count", "How many nodes the filters select", f.countNodes, filtered)
-	register(api, http.MethodPost, "/node", "Create a node", f.postNode, needsToken)
+	register(api, http.MethodPost, "/node", "Create a node", f.postNode, needsToken, answers(http.StatusNotFound))
 	register(api, http.MethodPut, "/node/{id}", "Replace a node", f.putNode, needsToken)
 	register(api, http.MethodPatch, "/node/{id}", "Change fields of a node", f.patchNode, needsToken)
 	register(api, http.MethodPut, "/nodes/{id}", "Update a node and create what is below it", f.putNodes, needsToken,
@@ -61,7 +61,10 @@ func (f *Function) getNode(ctx context.Context, in *nodeInput) (*maybeNodeOutput
 	return &maybeNodeOutput{Body: maybeNode{&n}}, nil
 }
 
-// nodeBody is a node as a client sends it.
+// newNodeBody is a node as a client creates it.
+type newNodeBody struct{ node.Node }
+
+// nodeBody is a node as a client sends it back.
 type nodeBody struct{ node.Node }
 
 // completed gives a node from a body what the client left out, and checks it.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
@@ -15,9 +14,6 @@ import (
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/store"
 )
-
-// popWait is how long a consumer waits for an item of a list.
-const popWait = 30 * time.Second
 
 func (f *Function) queueRoutes(api huma.API) {
 	register(api, http.MethodPost, "/publish/{channel}", "Publish an event to all who listen to a channel", f.publish, needsToken, takes[eventBody])
@@ -122,7 +118,7 @@ func (f *Function) pop(ctx context.Context, in *popInput) (*popOutput, error) {
 	if _, err := f.person(ctx, in.WithToken); err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	item, err := f.bus.Pop(ctx, in.List, popWait)
+	item, err := f.bus.Pop(ctx, in.List, f.popWait)
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}

@@ -140,21 +140,56 @@ func operationID(method, path string) string {
 }
 
 // router is a ServeMux whose own answers have the shape of this API's errors.
-type router struct{ *http.ServeMux }
+type router struct {
+	*http.ServeMux
+	methods map[string][]string // of each path without a parameter
+}
+
+func newRouter() *router { return &router{http.NewServeMux(), map[string][]string{}} }
 
 // HandleFunc adds a route. For huma "/" is a path like others, not what is left.
-func (m router) HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request)) {
-	if strings.HasSuffix(pattern, " /") {
+func (m *router) HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request)) {
+	method, path, _ := strings.Cut(pattern, " ")
+	if path == "/" {
 		pattern += "{$}"
+	}
+	if !strings.Contains(path, "{") {
+		m.methods[path] = append(m.methods[path], method)
 	}
 	m.ServeMux.HandleFunc(pattern, handler)
 }
 
+// close makes a path mean itself for every method: /nodes/fast is no id of
+// /nodes/{id} that could be put to.
+func (m *router) close() {
+	for path, methods := range m.methods {
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+			if !slices.Contains(methods, method) && path != "/" {
+				m.ServeMux.HandleFunc(method+" "+path, m.refuseMethod)
+			}
+		}
+	}
+}
+
+func (m *router) refuseMethod(w http.ResponseWriter, r *http.Request) {
+	methods := slices.Clone(m.methods[r.URL.Path])
+	if slices.Contains(methods, http.MethodGet) {
+		methods = append(methods, http.MethodHead)
+	}
+	slices.Sort(methods)
+	w.Header().Set("Allow", strings.Join(methods, ", "))
+	writeFailure(w, &failure{status: http.StatusMethodNotAllowed, Detail: http.StatusText(http.StatusMethodNotAllowed)})
+}
+
 // ServeHTTP implements http.Handler.
-func (m router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (m *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	refuse, pattern := m.Handler(r)
 	if pattern != "" {
 		m.ServeMux.ServeHTTP(w, r)
+		return
+	}
+	if len(m.methods[r.URL.Path]) > 0 {
+		m.refuseMethod(w, r)
 		return
 	}
 	refused := &refusal{ResponseWriter: w, status: http.StatusNotFound}

@@ -20,7 +20,7 @@ import (
 
 type newNodeInput struct {
 	WithToken
-	Body nodeBody
+	Body newNodeBody
 }
 
 // Change is what every change of a node has.
@@ -243,6 +243,24 @@ func (f *Function) patchNode(ctx context.Context, in *patchInput) (*nodeOutput, 
 		}
 		return checkNode(*n)
 	})
+}
+
+// UnmarshalJSON refuses null where it means neither a value nor nothing.
+func (p *patch) UnmarshalJSON(b []byte) error {
+	type fields patch
+	if err := json.Unmarshal(b, (*fields)(p)); err != nil {
+		return err
+	}
+	var given map[string]json.RawMessage
+	if err := json.Unmarshal(b, &given); err != nil {
+		return err
+	}
+	for _, key := range []string{"state", "artifacts", "data", "debug", "platform_filter", "timeout", "processed_by_kcidb_bridge"} {
+		if raw, ok := given[key]; ok && isNull(raw) {
+			return inBody(key, "must not be null")
+		}
+	}
+	return nil
 }
 
 func (p *patch) empty() bool {

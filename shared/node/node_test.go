@@ -84,6 +84,25 @@ func TestStatesGoForwardOnly(t *testing.T) {
 	}
 }
 
+// nested is a map in a map, so many levels deep.
+func nested(levels int) map[string]any {
+	m := map[string]any{}
+	for range levels {
+		m = map[string]any{"below": []any{m}}
+	}
+	return m
+}
+
+func TestDataMayBeLeftOut(t *testing.T) {
+	for _, kind := range node.Kinds {
+		n := checkout()
+		n.Kind, n.Data = kind, map[string]any{"kernel_revision": nil, "fail_node": nil, "arch": nil, "own": nested(20)}
+		if err := n.Validate(); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+}
+
 func TestValidateNamesTheField(t *testing.T) {
 	for field, spoil := range map[string]func(*node.Node){
 		"kind":                 func(n *node.Node) { n.Kind = "banana" },
@@ -93,7 +112,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		"result":               func(n *node.Node) { n.Result = "maybe" },
 		"retry_counter":        func(n *node.Node) { n.RetryCounter = -1 },
 		"artifacts.log":        func(n *node.Node) { n.Artifacts["log"] = "file:///etc/passwd" },
-		"data.kernel_revision": func(n *node.Node) { delete(n.Data, "kernel_revision") },
+		"data.kernel_revision": func(n *node.Node) { n.Data["kernel_revision"] = "v6.5" },
 		"data.kernel_revision.commit": func(n *node.Node) {
 			n.Data["kernel_revision"].(map[string]any)["commit"] = ""
 		},
@@ -104,7 +123,9 @@ func TestValidateNamesTheField(t *testing.T) {
 			n.Data["kernel_revision"].(map[string]any)["version"] = map[string]any{"version": "six", "patchlevel": 1.0}
 		},
 		"data.arch":      func(n *node.Node) { n.Data["arch"] = 64.0 },
-		"data.fail_node": func(n *node.Node) { n.Kind = node.KindRegression },
+		"data.fail_node": func(n *node.Node) { n.Data["fail_node"] = "the one before" },
+		"data.pass_node": func(n *node.Node) { n.Data["pass_node"] = 1.0 },
+		"debug":          func(n *node.Node) { n.Debug = nested(100) },
 	} {
 		n := checkout()
 		spoil(&n)

@@ -102,7 +102,7 @@ func emptyIsNull(s string) any {
 
 // Limits on what a client may ask.
 const (
-	maxConditions = 32
+	maxConditions = 64
 	maxPattern    = 512
 	maxField      = 200
 	maxValues     = 1000

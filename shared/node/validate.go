@@ -48,7 +48,30 @@ func (n *Node) Validate() error {
 	if err := checkArtifacts(n.Artifacts); err != nil {
 		return err
 	}
+	for field, v := range map[string]any{"data": n.Data, "debug": n.Debug} {
+		if deeper(v, maxNesting) {
+			return errs.New(errs.Invalid, "%s: is nested more than %d levels deep", field, maxNesting)
+		}
+	}
 	return n.validateData()
+}
+
+// maxNesting is how deep data may go. MongoDB takes 100 levels in all.
+const maxNesting = 64
+
+// deeper says whether v goes on below so many levels.
+func deeper(v any, levels int) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, below := range v {
+			if levels == 0 || deeper(below, levels-1) {
+				return true
+			}
+		}
+	case []any:
+		return len(v) > 0 && levels == 0 || slices.ContainsFunc(v, func(below any) bool { return deeper(below, levels-1) })
+	}
+	return false
 }
 
 func checkArtifacts(artifacts map[string]string) error {
@@ -64,21 +87,25 @@ func checkArtifacts(artifacts map[string]string) error {
 // TextKeys are the keys of data that hold a text or null.
 var TextKeys = []string{"error_code", "error_msg", "arch", "compiler", "config_full", "platform", "runtime", "device"}
 
-// needsRevision lists the kinds whose data says what source they are about. A
-// job or test may lack it: old clients create such nodes.
-var needsRevision = []Kind{KindCheckout, KindKbuild}
+// IDKeys are the keys of data that hold a node's id or null.
+var IDKeys = []string{"fail_node", "pass_node", "regression"}
 
 func (n *Node) validateData() error {
-	rev, present := n.Data["kernel_revision"]
-	if !present || rev == nil {
-		if slices.Contains(needsRevision, n.Kind) {
-			return errs.New(errs.Invalid, "data.kernel_revision: a %s needs it", n.Kind)
+	if rev := n.Data["kernel_revision"]; rev != nil {
+		if err := checkRevision(rev); err != nil {
+			return err
 		}
-	} else if err := checkRevision(rev); err != nil {
-		return err
 	}
-	if n.Kind == KindRegression {
-		return n.checkRegression()
+	for _, key := range IDKeys {
+		switch id := n.Data[key].(type) {
+		case nil:
+		case string:
+			if _, err := ParseID(id); err != nil {
+				return errs.New(errs.Invalid, "data.%s: %s", key, err)
+			}
+		default:
+			return errs.New(errs.Invalid, "data.%s: must be a node's id or null", key)
+		}
 	}
 	for _, key := range TextKeys {
 		switch n.Data[key].(type) {
@@ -144,14 +171,4 @@ func integer(v any) (any, error) {
 		return float64(n), err
 	}
 	return nil, strconv.ErrSyntax
-}
-
-func (n *Node) checkRegression() error {
-	for _, key := range []string{"fail_node", "pass_node"} {
-		s, _ := n.Data[key].(string)
-		if _, err := ParseID(s); err != nil {
-			return errs.New(errs.Invalid, "data.%s: a regression needs a node id here", key)
-		}
-	}
-	return nil
 }
