@@ -33,6 +33,7 @@ type Store interface {
 	store.DeadLetters
 	store.Telemetry
 	store.KV
+	store.Batch
 	Ping(ctx context.Context) error
 }
 

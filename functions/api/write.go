@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -411,25 +412,43 @@ func (f *Function) putNodeset(ctx context.Context, in *nodesetInput) (*countOutp
 	if in.Body.Field != processed {
 		return nil, plain(http.StatusBadRequest, "Field not supported")
 	}
-	var mine []node.ID
-	for _, text := range in.Body.Nodes {
-		id, err := text.parse()
-		if err == nil {
-			err = f.mayTouch(ctx, u, id)
-		}
-		if err != nil && !errors.Is(err, errNoEditor) {
-			return nil, f.fail(ctx, err)
-		}
-		if err == nil {
-			mine = append(mine, id)
-		}
+	mine, err := f.editable(ctx, u, in.Body.Nodes)
+	if err == nil {
+		err = f.store.MarkProcessed(ctx, mine, strings.EqualFold(in.Body.Value, "true"))
 	}
-	value := strings.EqualFold(in.Body.Value, "true")
-	for _, id := range mine {
-		_, err := f.store.Update(ctx, id, func(n *node.Node) error { n.KCIDBProcessed = value; return nil }, store.Silent)
-		if err != nil {
-			return nil, f.fail(ctx, err)
-		}
+	if err != nil {
+		return nil, f.fail(ctx, err)
 	}
 	return &countOutput{Body: int64(len(mine))}, nil
+}
+
+// editableBatch is how many nodes are asked for at once.
+const editableBatch = 500
+
+// editable returns those of the nodes that u may edit; NotFound unless all
+// exist.
+func (f *Function) editable(ctx context.Context, u user.User, given []idIn) ([]node.ID, error) {
+	ids, values := make([]node.ID, len(given)), make([]any, len(given))
+	for i, text := range given {
+		id, err := text.parse()
+		if err != nil {
+			return nil, err
+		}
+		ids[i], values[i] = id, id
+	}
+	may := map[node.ID]bool{} // of those that exist
+	for part := range slices.Chunk(values, editableBatch) {
+		for n, err := range f.store.Each(ctx, node.Where("id", part...)) {
+			if err != nil {
+				return nil, err
+			}
+			may[n.ID] = u.MayEdit(n)
+		}
+	}
+	for _, id := range ids {
+		if _, exists := may[id]; !exists {
+			return nil, errs.New(errs.NotFound, "Node not found with id: %s", id)
+		}
+	}
+	return slices.DeleteFunc(ids, func(id node.ID) bool { return !may[id] }), nil
 }

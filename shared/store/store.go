@@ -52,6 +52,7 @@ type Store interface {
 	Telemetry
 	KV
 	Removal
+	Batch
 	// Ping says whether the database answers.
 	Ping(ctx context.Context) error
 	// Close waits for the writes under way and frees everything.

@@ -81,6 +81,8 @@ func Run(t *testing.T, h Harness) {
 		{"old telemetry goes", (*suite).testPruneTelemetry},
 		{"a key has one value", (*suite).testKV},
 		{"nodes go from below", (*suite).testRemove},
+		{"many nodes are marked at once", (*suite).testMarkProcessed},
+		{"marking loses no update", (*suite).testMarkProcessedLosesNoUpdate},
 	} {
 		t.Run(strings.ReplaceAll(test.promise, " ", "_"), func(t *testing.T) {
 			test.run(&suite{Harness: h, clock: &clock{now: start}}, t)
