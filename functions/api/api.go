@@ -16,6 +16,7 @@ import (
 	"github.com/kernelflow/kernelflow/shared/auth"
 	"github.com/kernelflow/kernelflow/shared/bus"
 	"github.com/kernelflow/kernelflow/shared/errs"
+	"github.com/kernelflow/kernelflow/shared/mail"
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/storage"
 	"github.com/kernelflow/kernelflow/shared/store"
@@ -25,11 +26,13 @@ import (
 type Store interface {
 	store.Reader
 	store.Pages
-	store.Groups
 	store.Writer
 	store.Events
 	store.Subscriptions
+	store.Claims
 	store.Users
+	store.Groups
+	store.Tokens
 	store.DeadLetters
 	store.Telemetry
 	store.KV
@@ -49,6 +52,10 @@ type Options struct {
 	Bus       bus.Bus
 	Storage   storage.Storage
 	Auth      *auth.Auth
+	Mail      mail.Sender   // of invites and the like; nil: none are sent
+	MailFrom  string        // their sender
+	URL       string        // where people reach the API; "": as the client has called it
+	Logins    LoginLimits   // zero: 10 by account and 50 by address in 5 minutes
 	KeepAlive time.Duration // between two signs of life to a listener; 0: 45 s
 	PopWait   time.Duration // for an item of a list; 0: 30 s
 	MaxUpload int64         // bytes of an artifact; 0: 4 GiB
@@ -64,6 +71,11 @@ type Function struct {
 	bus       bus.Bus
 	storage   storage.Storage
 	auth      *auth.Auth
+	mail      mail.Sender
+	mailFrom  string
+	mailing   chan struct{} // holds a place for each mail under way
+	url       string
+	limits    LoginLimits
 	keepAlive time.Duration
 	popWait   time.Duration
 	maxUpload int64
@@ -80,6 +92,7 @@ func New(o Options) (http.Handler, error) {
 	}
 	f := &Function{
 		store: o.Store, watch: o.Watch, bus: o.Bus, storage: o.Storage, auth: o.Auth,
+		mail: o.Mail, mailFrom: o.MailFrom, mailing: make(chan struct{}, maxMailing), url: strings.TrimRight(o.URL, "/"), limits: o.Logins,
 		keepAlive: o.KeepAlive, popWait: o.PopWait, maxUpload: o.MaxUpload, now: o.Now, rand: o.Rand, log: o.Log,
 	}
 	if f.keepAlive <= 0 {
@@ -87,6 +100,9 @@ func New(o Options) (http.Handler, error) {
 	}
 	if f.popWait <= 0 {
 		f.popWait = 30 * time.Second
+	}
+	if f.limits == (LoginLimits{}) {
+		f.limits = defaultLimits
 	}
 	if f.maxUpload <= 0 {
 		f.maxUpload = 4 << 30

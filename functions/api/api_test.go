@@ -116,12 +116,19 @@ func (s *site) callContext(ctx context.Context, token, method, path, body string
 
 func send(t testing.TB, r *http.Request) (int, string) {
 	t.Helper()
+	response, text := respond(t, r)
+	return response.StatusCode, text
+}
+
+// respond sends a request and reads the body of the response.
+func respond(t testing.TB, r *http.Request) (*http.Response, string) {
+	t.Helper()
 	response, err := http.DefaultClient.Do(r)
 	check(t, err)
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	check(t, err)
-	return response.StatusCode, strings.TrimSpace(string(text))
+	return response, strings.TrimSpace(string(text))
 }
 
 // want calls and compares the answer; "" as body compares the status alone.

@@ -38,7 +38,21 @@ func newRegistry() huma.Registry {
 func init() { huma.DefaultArrayNullable = false }
 
 type errorDoc struct {
-	Detail string `json:"detail" doc:"what is wrong"`
+	Detail detail `json:"detail" doc:"what is wrong"`
+}
+
+// detail is a text or, of a password that cannot be set, why.
+type detail struct{}
+
+// Schema implements huma.SchemaProvider.
+func (detail) Schema(registry huma.Registry) *huma.Schema {
+	return &huma.Schema{AnyOf: []*huma.Schema{{Type: huma.TypeString}, registry.Schema(reflect.TypeFor[reason](), true, "")}}
+}
+
+// reason is why a password cannot be set.
+type reason struct {
+	Code   string `json:"code"`
+	Reason string `json:"reason"`
 }
 
 type faultsDoc struct {

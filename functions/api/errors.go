@@ -1,14 +1,17 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -20,7 +23,8 @@ import (
 // list of faults of the request's body with status 422.
 type failure struct {
 	status int
-	Detail any `json:"detail" doc:"what is wrong: a text, or a list of faults in the request"`
+	after  time.Duration // how long to wait before the request is sent again; 0: not known
+	Detail any           `json:"detail" doc:"what is wrong: a text, or a list of faults in the request"`
 }
 
 // fault is one thing wrong with a request's body or parameters.
@@ -56,15 +60,22 @@ func (f *failure) GetStatus() int { return f.status }
 // comeBack are the statuses after which the same request may succeed.
 var comeBack = []int{http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
 
-// retryAfter is how long a client should wait then, in seconds.
-const retryAfter = "5"
+// retryAfter is how long a client should wait then, where nothing better is
+// known.
+const retryAfter = 5 * time.Second
 
 // GetHeaders implements huma.HeadersError.
 func (f *failure) GetHeaders() http.Header {
-	if slices.Contains(comeBack, f.status) {
-		return http.Header{"Retry-After": {retryAfter}}
+	if !slices.Contains(comeBack, f.status) {
+		return nil
 	}
-	return nil
+	after := cmp.Or(f.after, retryAfter)
+	return http.Header{"Retry-After": {strconv.FormatInt(int64(math.Ceil(after.Seconds())), 10)}}
+}
+
+// tooMany answers who has tried too often and may again after that time.
+func tooMany(after time.Duration) error {
+	return &failure{status: http.StatusTooManyRequests, after: after, Detail: "Too many attempts, try again later"}
 }
 
 // huma asks this variable for the shape of its own errors.

@@ -25,7 +25,7 @@ func (f *Function) storageRoutes(mux *http.ServeMux) {
 // upload keeps a file: a form with "path" and then "file0", as KernelCI's own
 // storage takes it.
 func (f *Function) upload(w http.ResponseWriter, r *http.Request) {
-	u, err := f.actor(r.Context(), WithToken{Authorization: r.Header.Get("Authorization")})
+	u, err := f.actor(withScope(r.Context(), user.ScopeStorage), WithToken{Authorization: r.Header.Get("Authorization")})
 	if err != nil {
 		f.writeError(w, r, err)
 		return

@@ -4,157 +4,404 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/mail"
+	"slices"
 	"strings"
+	"time"
+	"unicode"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
+	"github.com/kernelflow/kernelflow/shared/node"
+	"github.com/kernelflow/kernelflow/shared/store"
 	"github.com/kernelflow/kernelflow/shared/user"
 )
 
-// WithToken is embedded by the inputs of routes that want to know who asks.
-type WithToken struct {
-	Authorization string `header:"Authorization" hidden:"true"`
-}
-
-// errUnauthorized answers whoever is not known or may not do this to a node.
-var errUnauthorized = errs.New(errs.Unauthenticated, "Unauthorized")
-
-// actorKey is where authenticate leaves who asks.
-type actorKey struct{}
-
-// authenticate lets a request to a route that needs a token go on when it has a
-// good one. Nothing else of the request has been read by then.
-func (f *Function) authenticate(ctx huma.Context, next func(huma.Context)) {
-	if len(ctx.Operation().Security) == 0 {
-		next(ctx)
-		return
-	}
-	u, err := f.actor(ctx.Context(), WithToken{Authorization: ctx.Header("Authorization")})
-	if err != nil {
-		f.answer(ctx, err)
-		return
-	}
-	next(huma.WithValue(ctx, actorKey{}, u))
-}
-
-// actor returns who asks; Unauthenticated without a good token of an active
-// account.
-func (f *Function) actor(ctx context.Context, in WithToken) (user.User, error) {
-	if u, known := ctx.Value(actorKey{}).(user.User); known {
-		return u, nil
-	}
-	scheme, token, _ := strings.Cut(in.Authorization, " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return user.User{}, errUnauthorized
-	}
-	bearer, err := f.auth.Verify(strings.TrimSpace(token))
-	if err != nil {
-		return user.User{}, err
-	}
-	if bearer.Node != "" {
-		return user.Job(bearer.Node), nil
-	}
-	u, err := f.store.User(ctx, bearer.User)
-	if errors.Is(err, errs.NotFound) || err == nil && !u.Active {
-		return user.User{}, errUnauthorized
-	}
-	return u, err
-}
-
-// person is actor without jobs.
-func (f *Function) person(ctx context.Context, in WithToken) (user.User, error) {
-	u, err := f.actor(ctx, in)
-	if err == nil && u.IsJob() {
-		return u, errUnauthorized
-	}
-	return u, err
-}
-
-// admin is person with all rights; Denied for others.
-func (f *Function) admin(ctx context.Context, in WithToken) (user.User, error) {
-	u, err := f.person(ctx, in)
-	if err == nil && !u.Superuser {
-		return u, errs.New(errs.Denied, "Forbidden")
-	}
-	return u, err
-}
-
-type whoamiOutput struct{ Body user.User }
-
-type loginInput struct {
-	Body loginForm `contentType:"application/x-www-form-urlencoded"`
-}
-
-type loginForm struct {
-	Username  string `json:"username" minLength:"1"`
-	Password  string `json:"password" minLength:"1"`
-	GrantType string `json:"grant_type,omitempty" pattern:"^(password)?$"`
-}
-
-type loginOutput struct {
-	Body struct {
-		AccessToken string `json:"access_token"`
-		TokenType   string `json:"token_type"`
-	}
-}
-
 func (f *Function) userRoutes(api huma.API) {
 	register(api, http.MethodGet, "/whoami", "The account that the token belongs to", f.whoami, needsToken)
-	register(api, http.MethodPost, "/user/login", "Get a token for a username and password", f.login, answers(http.StatusTooManyRequests))
+	register(api, http.MethodGet, "/users", "A page of the accounts", f.listUsers, needsToken)
+	register(api, http.MethodGet, "/user/me", "The account that the token belongs to", f.getMe, needsToken)
+	register(api, http.MethodPatch, "/user/me", "Change one's own name, address or password", f.patchMe, needsToken)
+	register(api, http.MethodGet, "/user/{id}", "One account", f.getUser, needsToken)
+	register(api, http.MethodPatch, "/user/{id}", "Change an account (admins)", f.patchUser, needsToken)
+	register(api, http.MethodDelete, "/user/{id}", "Delete an account and its tokens (admins)", f.deleteUser, needsToken, noContent)
+	f.loginRoutes(api)
+	f.passwordRoutes(api)
+	f.inviteRoutes(api)
+	f.groupRoutes(api)
+	f.tokenRoutes(api)
 }
 
-func (f *Function) whoami(ctx context.Context, in *WithToken) (*whoamiOutput, error) {
+func noContent(op *huma.Operation) { op.DefaultStatus = http.StatusNoContent }
+
+type userOutput struct{ Body user.User }
+
+func (f *Function) whoami(ctx context.Context, in *WithToken) (*userOutput, error) {
 	u, err := f.person(ctx, *in)
+	if err == nil && !u.Verified {
+		err = errForbidden
+	}
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	return &whoamiOutput{Body: u}, nil
+	return &userOutput{Body: u}, nil
 }
 
-func (f *Function) login(ctx context.Context, in *loginInput) (*loginOutput, error) {
-	u, err := f.checkLogin(ctx, in.Body.Username, in.Body.Password)
+// page is a part of a list as KernelCI sends it.
+type page[T any] struct {
+	Items  []T   `json:"items"`
+	Total  int64 `json:"total"`
+	Limit  int   `json:"limit"`
+	Offset int   `json:"offset"`
+}
+
+type usersInput struct {
+	WithToken
+	Filters
+	Username  string `query:"username"`
+	Email     string `query:"email"`
+	Group     string `query:"groups.name"`
+	Active    string `query:"is_active" enum:"true,false"`
+	Superuser string `query:"is_superuser" enum:"true,false"`
+	Verified  string `query:"is_verified" enum:"true,false"`
+	Limit     int    `query:"limit" default:"50" minimum:"1" maximum:"1000"`
+	Offset    int    `query:"offset" default:"0" minimum:"0"`
+}
+
+type usersOutput struct{ Body page[user.User] }
+
+func (f *Function) listUsers(ctx context.Context, in *usersInput) (*usersOutput, error) {
+	if _, err := f.person(ctx, in.WithToken); err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	if err := in.only("username", "email", "groups.name", "is_active", "is_superuser", "is_verified", "limit", "offset"); err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	users, total, err := f.store.ListUsers(ctx, store.UserFilter{
+		Username: in.Username, Email: in.Email, Group: in.Group, Active: truth(in.Active), Superuser: truth(in.Superuser), Verified: truth(in.Verified),
+	}, in.Limit, in.Offset)
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	token, err := f.auth.UserToken(u.ID)
+	return &usersOutput{Body: page[user.User]{users, total, in.Limit, in.Offset}}, nil
+}
+
+// only refuses query parameters that are none of the names.
+func (q *Filters) only(names ...string) error {
+	for name := range q.values {
+		if !slices.Contains(names, name) {
+			return errs.New(errs.Invalid, "%.40s: is none of %s", name, strings.Join(names, ", "))
+		}
+	}
+	return nil
+}
+
+// truth reads what may be left out.
+func truth(text string) *bool {
+	if text == "" {
+		return nil
+	}
+	value := text == "true"
+	return &value
+}
+
+type userInput struct {
+	WithToken
+	ID idIn `path:"id"`
+}
+
+var errNoUser = plain(http.StatusNotFound, "Not Found")
+
+// getUser is open to every account, as in KernelCI: so is the list of all.
+func (f *Function) getUser(ctx context.Context, in *userInput) (*userOutput, error) {
+	if _, err := f.person(ctx, in.WithToken); err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	id, err := in.ID.parse()
+	if err != nil {
+		return nil, errNoUser
+	}
+	u, err := f.store.User(ctx, id)
+	if errors.Is(err, errs.NotFound) {
+		err = errNoUser
+	}
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	out := &loginOutput{}
-	out.Body.AccessToken, out.Body.TokenType = token, "bearer"
+	return &userOutput{Body: u}, nil
+}
+
+func (f *Function) getMe(ctx context.Context, in *WithToken) (*userOutput, error) {
+	u, err := f.self(ctx, *in)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	return &userOutput{Body: u}, nil
+}
+
+// userPatch is what may be changed of an account. What is absent or null stays.
+type userPatch struct {
+	Username  *usernameIn `json:"username,omitempty" nullable:"true"`
+	Email     *emailIn    `json:"email,omitempty" nullable:"true"`
+	Password  *passwordIn `json:"password,omitempty" nullable:"true"`
+	Groups    *[]string   `json:"groups,omitempty" nullable:"true" maxItems:"1000" uniqueItems:"true" doc:"names; replaces all"`
+	Active    *bool       `json:"is_active,omitempty" nullable:"true"`
+	Superuser *bool       `json:"is_superuser,omitempty" nullable:"true"`
+	Verified  *bool       `json:"is_verified,omitempty" nullable:"true"`
+}
+
+type patchMeInput struct {
+	WithToken
+	Body userPatch
+}
+
+// patchMe changes one's own account. Flags are left as they are without a
+// word, as KernelCI does; so are groups, unless one is named.
+func (f *Function) patchMe(ctx context.Context, in *patchMeInput) (*userOutput, error) {
+	u, err := f.self(ctx, in.WithToken)
+	if err == nil && in.Body.Groups != nil && len(*in.Body.Groups) > 0 {
+		err = plain(http.StatusBadRequest, "User groups can only be updated by an admin user")
+	}
+	if err == nil {
+		own := userPatch{Username: in.Body.Username, Email: in.Body.Email, Password: in.Body.Password}
+		u, err = f.changeUser(ctx, u.ID, own)
+	}
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	return &userOutput{Body: u}, nil
+}
+
+type patchUserInput struct {
+	WithToken
+	ID   idIn `path:"id"`
+	Body userPatch
+}
+
+func (f *Function) patchUser(ctx context.Context, in *patchUserInput) (*userOutput, error) {
+	if _, err := f.admin(ctx, in.WithToken); err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	id, err := in.ID.parse()
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	out := &userOutput{}
+	err = f.oneAtATime(ctx, func(ctx context.Context) error {
+		if isFalse(in.Body.Superuser) || isFalse(in.Body.Active) {
+			if err := f.notTheLastAdmin(ctx, id); err != nil {
+				return err
+			}
+		}
+		out.Body, err = f.changeUser(ctx, id, in.Body)
+		return err
+	})
+	if errors.Is(err, errs.NotFound) {
+		err = errs.New(errs.NotFound, "User not found with id: %s", id)
+	}
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
 	return out, nil
 }
 
-// checkLogin takes as long for an unknown name as for a wrong password.
-func (f *Function) checkLogin(ctx context.Context, name, password string) (user.User, error) {
-	u, err := f.store.UserByName(ctx, name)
-	if err != nil && !errors.Is(err, errs.NotFound) {
-		return u, err
-	}
-	ok, outdated := f.auth.CheckPassword(u.PasswordHash, password)
-	switch {
-	case !ok || !u.Active:
-		return u, plain(http.StatusBadRequest, "LOGIN_BAD_CREDENTIALS")
-	case !u.Verified:
-		return u, plain(http.StatusBadRequest, "LOGIN_USER_NOT_VERIFIED")
-	case outdated:
-		return f.rehash(ctx, u, password)
-	}
-	return u, nil
-}
+func isFalse(b *bool) bool { return b != nil && !*b }
 
-// rehash replaces the hash of an older scheme, unless the password was changed
-// meanwhile.
-func (f *Function) rehash(ctx context.Context, u user.User, password string) (user.User, error) {
-	hash, err := f.auth.HashPassword(password)
+// changeUser checks and applies p. A new address is not verified, unless p says
+// so.
+func (f *Function) changeUser(ctx context.Context, id node.ID, p userPatch) (user.User, error) {
+	groups, hash, err := f.checkPatch(ctx, id, p)
 	if err != nil {
-		return u, err
+		return user.User{}, err
 	}
-	return f.store.UpdateUser(ctx, u.ID, func(now *user.User) error {
-		if now.PasswordHash == u.PasswordHash {
-			now.PasswordHash = hash
+	u, err := f.store.UpdateUser(ctx, id, func(u *user.User) error {
+		if p.Email != nil && string(*p.Email) != u.Email {
+			u.Email, u.Verified = string(*p.Email), false
+		}
+		set(&u.Username, (*string)(p.Username))
+		set(&u.Active, p.Active)
+		set(&u.Superuser, p.Superuser)
+		set(&u.Verified, p.Verified)
+		if p.Groups != nil {
+			u.Groups = groups
+		}
+		if hash != "" {
+			u.PasswordHash = hash
 		}
 		return nil
 	})
+	if errors.Is(err, errs.Conflict) { // somebody was faster
+		if taken := f.checkTaken(ctx, id, p.Username, p.Email); taken != nil {
+			err = taken
+		}
+	}
+	return u, err
+}
+
+// checkPatch returns what p's groups and password become.
+func (f *Function) checkPatch(ctx context.Context, id node.ID, p userPatch) (groups []user.Group, hash string, err error) {
+	if err := errors.Join(p.Username.check(), p.Email.check()); err != nil {
+		return nil, "", invalidBody(err)
+	}
+	if err := f.checkTaken(ctx, id, p.Username, p.Email); err != nil {
+		return nil, "", err
+	}
+	if p.Groups != nil {
+		if groups, err = f.groupsNamed(ctx, *p.Groups); err != nil {
+			return nil, "", err
+		}
+	}
+	if p.Password != nil {
+		hash, err = f.newHash(string(*p.Password), "UPDATE_USER_INVALID_PASSWORD")
+	}
+	return groups, hash, err
+}
+
+// usernameIn is the name of an account: one word that no address can be
+// mistaken for. The pattern describes most of them and is not huma's to check.
+type usernameIn string
+
+// Schema implements huma.SchemaProvider.
+func (usernameIn) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, MaxLength: new(150), Extensions: map[string]any{"pattern": `^[A-Za-z0-9._-]+$`}}
+}
+
+func (name *usernameIn) check() error {
+	odd := func(r rune) bool { return r == '@' || unicode.IsSpace(r) || !unicode.IsPrint(r) }
+	if name != nil && (*name == "" || strings.ContainsFunc(string(*name), odd)) {
+		return errs.New(errs.Invalid, "username: must be one word without @")
+	}
+	return nil
+}
+
+// emailIn is an address. The pattern describes most of them and is not huma's
+// to check.
+type emailIn string
+
+// Schema implements huma.SchemaProvider.
+func (emailIn) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, MaxLength: new(320), Extensions: map[string]any{"pattern": `^[A-Za-z0-9_-]+@[a-z0-9]+\.[a-z]+$`}}
+}
+
+func (email *emailIn) check() error {
+	if email == nil {
+		return nil
+	}
+	if a, err := mail.ParseAddress(string(*email)); err != nil || a.Address != string(*email) {
+		return errs.New(errs.Invalid, "email: value is not a valid email address")
+	}
+	return nil
+}
+
+// checkTaken says which of the names belongs to an account other than id.
+func (f *Function) checkTaken(ctx context.Context, id node.ID, username *usernameIn, email *emailIn) error {
+	if username != nil {
+		taken, err := f.taken(ctx, id, store.UserFilter{Username: string(*username)})
+		if err != nil {
+			return err
+		}
+		if taken {
+			return plain(http.StatusBadRequest, "Username already exists: "+string(*username))
+		}
+	}
+	if email != nil {
+		taken, err := f.taken(ctx, id, store.UserFilter{Email: string(*email)})
+		if err != nil {
+			return err
+		}
+		if taken {
+			return plain(http.StatusBadRequest, "UPDATE_USER_EMAIL_ALREADY_EXISTS")
+		}
+	}
+	return nil
+}
+
+// taken says whether the filter, which selects one account at most, selects
+// another than id.
+func (f *Function) taken(ctx context.Context, id node.ID, filter store.UserFilter) (bool, error) {
+	found, _, err := f.store.ListUsers(ctx, filter, 1, 0)
+	return len(found) > 0 && found[0].ID != id, err
+}
+
+func (f *Function) deleteUser(ctx context.Context, in *userInput) (*struct{}, error) {
+	if _, err := f.admin(ctx, in.WithToken); err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	id, err := in.ID.parse()
+	if err != nil {
+		return nil, errNoUser
+	}
+	err = f.oneAtATime(ctx, func(ctx context.Context) error {
+		if err := f.notTheLastAdmin(ctx, id); err != nil {
+			return err
+		}
+		return f.store.DeleteUser(ctx, id)
+	})
+	if errors.Is(err, errs.NotFound) {
+		err = errNoUser
+	}
+	return nil, f.fail(ctx, err)
+}
+
+// notTheLastAdmin is a Conflict when nobody else is an active superuser.
+func (f *Function) notTheLastAdmin(ctx context.Context, id node.ID) error {
+	yes := true
+	admins, _, err := f.store.ListUsers(ctx, store.UserFilter{Superuser: &yes, Active: &yes}, 2, 0)
+	if err == nil && len(admins) == 1 && admins[0].ID == id {
+		err = errs.New(errs.Conflict, "the last admin cannot be deleted, deactivated or demoted")
+	}
+	return err
+}
+
+const (
+	turnTime = 10 * time.Second // what one turn may take
+	turnHold = 30 * time.Second // after which a turn that never ended is over
+	turnWait = 5 * time.Second  // how long to wait for one's turn
+)
+
+// oneAtATime runs do while no other instance runs another: what it decides on
+// (who is an admin, which groups there are) spans several accounts, and no
+// store writes those together. Such changes are rare. A turn ends well before
+// the claim does. Temporary when the turn does not come.
+func (f *Function) oneAtATime(ctx context.Context, do func(context.Context) error) error {
+	holder, err := f.newUUID()
+	if err != nil {
+		return err
+	}
+	const key = "accounts"
+	for waited := time.Now(); ; {
+		err := f.store.Claim(ctx, key, holder, f.now().Add(turnHold))
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errs.Conflict) {
+			return err
+		}
+		if time.Since(waited) > turnWait {
+			return errs.New(errs.Temporary, "other accounts are being changed")
+		}
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	turn, cancel := context.WithTimeout(ctx, turnTime)
+	defer cancel()
+	err = do(turn)
+	if err := f.store.Release(context.WithoutCancel(ctx), key, holder); err != nil {
+		f.log.Warn("the next change of an account has to wait", "error", err)
+	}
+	return err
+}
+
+// pause returns after d, or the context's error when that ends first.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
 }

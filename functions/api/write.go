@@ -99,7 +99,7 @@ func (f *Function) create(ctx context.Context, u user.User, n node.Node) (node.N
 	if !u.MayCreate(parent) {
 		return n, errUnauthorized
 	}
-	if err := f.checkGroups(ctx, n.UserGroups); err != nil {
+	if _, err := f.groupsNamed(ctx, n.UserGroups); err != nil {
 		return n, err
 	}
 	n.Owner = u.Username
@@ -110,19 +110,6 @@ func (f *Function) create(ctx context.Context, u user.User, n node.Node) (node.N
 		return n, err
 	}
 	return f.store.Create(ctx, n)
-}
-
-func (f *Function) checkGroups(ctx context.Context, names []string) error {
-	for _, name := range names {
-		found, _, err := f.store.ListGroups(ctx, name, 1, 0)
-		if err != nil {
-			return err
-		}
-		if name == "" || len(found) == 0 {
-			return errs.New(errs.Invalid, "User group does not exist with name: %.80s", name)
-		}
-	}
-	return nil
 }
 
 // update changes a node on behalf of whoever asks, who must have the right to.

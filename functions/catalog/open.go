@@ -19,6 +19,7 @@ import (
 func openAPI(a *app.App) (Handler, error) {
 	h, err := api.New(api.Options{
 		Store: a.Store, Watch: a.Watch, Bus: a.Bus, Storage: a.Storage, Auth: a.Auth,
+		Mail: a.Mail, MailFrom: a.Config.MailFrom, URL: a.APIURL(),
 		KeepAlive: a.Config.KeepAlive, PopWait: a.Config.PopWait, MaxUpload: a.Config.MaxUpload, Now: a.Now, Rand: a.Rand, Log: a.Log,
 	})
 	return Handler{HTTP: h}, err

@@ -1,0 +1,136 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/kernelflow/kernelflow/shared/errs"
+	"github.com/kernelflow/kernelflow/shared/node"
+	"github.com/kernelflow/kernelflow/shared/user"
+)
+
+// maxTokens is how many personal tokens one account may have, lapsed ones too.
+const maxTokens = 100
+
+func (f *Function) tokenRoutes(api huma.API) {
+	register(api, http.MethodPost, "/user/tokens", "Make a personal token; it is shown this once", f.postToken, needsToken)
+	register(api, http.MethodGet, "/user/tokens", "One's own personal tokens", f.listTokens, needsToken)
+	register(api, http.MethodDelete, "/user/tokens/{id}", "Revoke a personal token", f.deleteToken, needsToken, noContent)
+}
+
+// tokenView is a personal token as its owner sees it.
+type tokenView struct {
+	ID      node.ID      `json:"id"`
+	Name    string       `json:"name"`
+	Scopes  []user.Scope `json:"scopes"`
+	Created timeOut      `json:"created"`
+	Expires *timeOut     `json:"expires" nullable:"true" doc:"null: never"`
+}
+
+func view(t user.Token) tokenView {
+	v := tokenView{ID: t.ID, Name: t.Name, Scopes: t.Scopes, Created: timeOut(node.FormatTime(t.Created))}
+	if !t.Expires.IsZero() {
+		expires := timeOut(node.FormatTime(t.Expires))
+		v.Expires = &expires
+	}
+	return v
+}
+
+type postTokenInput struct {
+	WithToken
+	Body struct {
+		Name    string       `json:"name" minLength:"1" maxLength:"100"`
+		Scopes  []user.Scope `json:"scopes" minItems:"1" uniqueItems:"true" enum:"node:read,node:write,events,storage,checkout,testretry,patchset,admin"`
+		Expires *timeIn      `json:"expires,omitempty" nullable:"true" doc:"never when it is left out"`
+	}
+}
+
+type postTokenOutput struct {
+	Body struct {
+		tokenView
+		Token string `json:"token"`
+	}
+}
+
+func (f *Function) postToken(ctx context.Context, in *postTokenInput) (*postTokenOutput, error) {
+	u, err := f.self(ctx, in.WithToken)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	t := user.Token{User: u.ID, Name: in.Body.Name, Scopes: in.Body.Scopes, Created: f.now().UTC().Truncate(time.Second)}
+	if in.Body.Expires != nil {
+		if err := setTime("expires", &t.Expires, string(*in.Body.Expires)); err != nil {
+			return nil, f.fail(ctx, err)
+		}
+		t.Expires = t.Expires.Truncate(time.Second)
+	}
+	if err := t.Validate(); err != nil {
+		return nil, f.fail(ctx, invalidBody(err))
+	}
+	if slices.Contains(t.Scopes, user.ScopeAdmin) && !u.Superuser {
+		return nil, f.fail(ctx, errs.New(errs.Denied, "scopes: only an admin's token can have %s", user.ScopeAdmin))
+	}
+	token, err := f.keepToken(ctx, u, &t)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	out := &postTokenOutput{}
+	out.Body.tokenView, out.Body.Token = view(t), token
+	return out, nil
+}
+
+// keepToken gives t an id, stores it and signs it.
+func (f *Function) keepToken(ctx context.Context, u user.User, t *user.Token) (string, error) {
+	there, err := f.store.ListTokens(ctx, u.ID, maxTokens)
+	if err != nil {
+		return "", err
+	}
+	if len(there) == maxTokens {
+		return "", errs.New(errs.Conflict, "there are %d tokens already: revoke one first", maxTokens)
+	}
+	if t.ID, err = f.newID(); err != nil {
+		return "", err
+	}
+	if err := f.store.CreateToken(ctx, *t); err != nil {
+		return "", err
+	}
+	return f.auth.PersonalToken(*t, u)
+}
+
+type tokensOutput struct{ Body []tokenView }
+
+func (f *Function) listTokens(ctx context.Context, in *WithToken) (*tokensOutput, error) {
+	u, err := f.self(ctx, *in)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	tokens, err := f.store.ListTokens(ctx, u.ID, maxTokens)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	out := &tokensOutput{Body: []tokenView{}}
+	for _, t := range tokens {
+		out.Body = append(out.Body, view(t))
+	}
+	return out, nil
+}
+
+func (f *Function) deleteToken(ctx context.Context, in *userInput) (*struct{}, error) {
+	u, err := f.self(ctx, in.WithToken)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	id, err := in.ID.parse()
+	if err == nil {
+		err = f.store.DeleteToken(ctx, u.ID, id)
+	}
+	if errors.Is(err, errs.NotFound) {
+		err = errs.New(errs.NotFound, "Token not found with id: %s", id)
+	}
+	return nil, f.fail(ctx, err)
+}
