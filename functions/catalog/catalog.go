@@ -63,6 +63,10 @@ var Functions = []Function{
 		Trigger: Trigger{Path: "/"}, Timeout: 120, MemoryMiB: 512, Concurrency: 200, Open: openAPI,
 	},
 	{
+		Name: "callback", Does: "takes what people ask of the pipeline: checkouts, retries and patchsets",
+		Trigger: Trigger{Path: "/api/"}, Timeout: 120, MemoryMiB: 512, Concurrency: 50, Open: openCallback,
+	},
+	{
 		Name: "trigger", Does: "looks for new commits on every configured branch and creates checkouts",
 		Trigger: Trigger{Every: 60}, Timeout: 300, MemoryMiB: 256, Concurrency: 1, Open: openTrigger,
 	},
@@ -74,7 +78,9 @@ var Functions = []Function{
 	},
 	{
 		Name: "scheduler", Does: "creates and submits the jobs that the configuration asks for",
-		Trigger: Trigger{Events: &event.Filter{Channel: event.ChannelNode}},
+		// What happens to a node, and requests for another attempt, which are
+		// about a node too and come on a channel of their own.
+		Trigger: Trigger{Events: &event.Filter{Ops: []event.Op{event.Created, event.Updated}}},
 		Timeout: 300, MemoryMiB: 512, Concurrency: 8, Open: openScheduler,
 	},
 	{

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/kernelflow/kernelflow/functions/api"
+	"github.com/kernelflow/kernelflow/functions/callback"
 	"github.com/kernelflow/kernelflow/functions/regression"
 	"github.com/kernelflow/kernelflow/functions/relay"
 	"github.com/kernelflow/kernelflow/functions/report"
@@ -21,6 +22,14 @@ func openAPI(a *app.App) (Handler, error) {
 		Store: a.Store, Watch: a.Watch, Bus: a.Bus, Storage: a.Storage, Auth: a.Auth,
 		Mail: a.Mail, MailFrom: a.Config.MailFrom, URL: a.APIURL(),
 		KeepAlive: a.Config.KeepAlive, PopWait: a.Config.PopWait, MaxUpload: a.Config.MaxUpload, Now: a.Now, Rand: a.Rand, Log: a.Log,
+	})
+	return Handler{HTTP: h}, err
+}
+
+func openCallback(a *app.App) (Handler, error) {
+	h, err := callback.New(callback.Options{
+		Config: a.Pipeline, Store: a.Store, Storage: a.Storage, Patches: a.Patches(), Auth: a.Auth, Owner: a.Config.AdminName,
+		Now: a.Now, Rand: a.Rand, Log: a.Log,
 	})
 	return Handler{HTTP: h}, err
 }

@@ -19,6 +19,9 @@ type Source struct {
 	client *http.Client
 }
 
+// maxLink bounds a URL, bytes.
+const maxLink = 2000
+
 // maxRedirects bounds how often a server may send a request elsewhere.
 const maxRedirects = 5
 
@@ -75,8 +78,8 @@ func Read(r io.Reader) ([]byte, error) {
 
 func (s *Source) ask(ctx context.Context, method, link string) (*http.Response, error) {
 	u, err := url.Parse(link)
-	if err != nil {
-		return nil, errs.New(errs.Invalid, "patch %.200q: is not a URL", link)
+	if err != nil || len(link) > maxLink {
+		return nil, errs.New(errs.Invalid, "patch %.200q: is not a URL of %d bytes at most", link, maxLink)
 	}
 	if err := s.check(u); err != nil {
 		return nil, err
