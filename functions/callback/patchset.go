@@ -181,10 +181,12 @@ func checked(contents []any) ([]string, error) {
 		if total += len(text); total > patch.MaxTotal {
 			return nil, errs.New(errs.Invalid, "Patch too large: all together are more than %d bytes", patch.MaxTotal)
 		}
+		patches[i] = text
+	}
+	for _, text := range patches {
 		if _, err := patch.Clean([]byte(text)); err != nil {
 			return nil, err
 		}
-		patches[i] = text
 	}
 	return patches, nil
 }

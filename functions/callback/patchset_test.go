@@ -155,12 +155,12 @@ func TestPatchsetIsRefusedWithKernelCIsTexts(t *testing.T) {
 func TestPatchesThatAreTooMuchTogetherAreRefused(t *testing.T) {
 	s := newService(t)
 	base := s.add(node.Node{}, node.KindCheckout, "checkout")
-	large := diff + strings.Repeat(strings.Repeat("x", 1000)+"\n", 9500)
+	large := strings.Repeat("x", 9<<20)
 	status, answer := s.post(s.dev, "/api/patchset", s.body(base.ID, map[string]any{"patch": slices.Repeat([]string{large}, 8)}))
 	if status != http.StatusBadRequest || !strings.Contains(answer, "Patch too large") {
 		t.Errorf("%d %s", status, answer)
 	}
-	if status, answer = s.post(s.dev, "/api/patchset", s.body(base.ID, map[string]any{"patch": slices.Repeat([]string{large}, 9)})); status != http.StatusRequestEntityTooLarge {
+	if status, answer = s.post(s.dev, "/api/patchset", strings.Repeat(large, 9)); status != http.StatusRequestEntityTooLarge {
 		t.Errorf("%d %s", status, answer)
 	}
 }
