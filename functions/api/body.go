@@ -36,7 +36,12 @@ func unmarshalJSON(body []byte, v any) error {
 			return err
 		}
 	}
-	return json.Unmarshal(body, v)
+	err := json.Unmarshal(body, v)
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) && wrong.Field != "" {
+		return inBody(wrong.Field, "is a "+wrong.Value+" where another type is needed")
+	}
+	return err
 }
 
 // unmarshalForm reads a form as if it were an object of texts.
@@ -62,13 +67,20 @@ func unmarshalForm(body []byte, v any) error {
 	return json.Unmarshal(text, v)
 }
 
-// inBody is a fault at a place of a body, for huma.
+// misplaced is what is wrong at a place of a body. huma knows such an error by
+// its text alone: faultOf takes it apart again.
+type misplaced struct{ place, text string }
+
+const beforeText = "\x00"
+
+func (m *misplaced) Error() string { return m.place + beforeText + m.text }
+
 func inBody(place, text string) error {
 	location := "body"
 	if place != "" {
-		location += "." + place
+		location += "." + strings.ReplaceAll(place, beforeText, "")
 	}
-	return &huma.ErrorDetail{Location: location, Message: text}
+	return &misplaced{location, text}
 }
 
 // checkJSON refuses what decoders disagree about or what a store cannot keep:
@@ -181,22 +193,12 @@ func (c *checker) end() error {
 func decode(body []byte, v any) error {
 	err := checkJSON(body)
 	if err == nil {
-		err = json.Unmarshal(body, v)
+		err = unmarshalJSON(body, v)
 	}
-	var wrong *json.UnmarshalTypeError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &wrong) && wrong.Field != "":
-		return invalidBody(errs.New(errs.Invalid, "%s: is a %s where another type is needed", wrong.Field, wrong.Value))
-	case errors.Is(err, errs.Invalid):
+	if err == nil || errors.Is(err, errs.Invalid) {
 		return err
 	}
-	var detail *huma.ErrorDetail
-	if errors.As(err, &detail) {
-		return invalidRequest("", []error{detail})
-	}
-	return invalidBody(err)
+	return invalidRequest("", []error{err})
 }
 
 // isNull says whether a field of a body is JSON's null.

@@ -109,10 +109,12 @@ var missing = regexp.MustCompile(`^expected required property (.+) to be present
 func faultOf(cause error) fault {
 	f := fault{Loc: []place{"body"}, Msg: cause.Error(), Type: "value_error"}
 	var d *huma.ErrorDetail
-	if !errors.As(cause, &d) {
-		return f
+	if errors.As(cause, &d) {
+		f.Loc, f.Msg = placesOf(d.Location), d.Message
 	}
-	f.Loc, f.Msg = placesOf(d.Location), d.Message
+	if location, text, ok := strings.Cut(f.Msg, beforeText); ok {
+		f.Loc, f.Msg = placesOf(location), text
+	}
 	if m := missing.FindStringSubmatch(f.Msg); m != nil {
 		f.Loc, f.Msg, f.Type = append(f.Loc, place(m[1])), "Field required", "missing"
 	}

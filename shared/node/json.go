@@ -2,7 +2,10 @@ package node
 
 import (
 	"encoding/json"
+	"strconv"
 	"time"
+
+	"github.com/kernelflow/kernelflow/shared/errs"
 )
 
 // wire is a Node as JSON: what is null there is a pointer here.
@@ -29,7 +32,7 @@ type wire struct {
 	TreeID         *string           `json:"treeid"`
 	UserGroups     []string          `json:"user_groups"`
 	KCIDBProcessed bool              `json:"processed_by_kcidb_bridge"`
-	RetryCounter   int               `json:"retry_counter"`
+	RetryCounter   whole             `json:"retry_counter"`
 	AltID          ID                `json:"_id,omitempty"`
 }
 
@@ -47,6 +50,21 @@ func (t *wireTime) UnmarshalJSON(b []byte) error {
 	parsed, err := ParseTime(s)
 	*t = wireTime(parsed)
 	return err
+}
+
+// whole is an integer that JSON may write as 3 or as 3.0.
+type whole int
+
+func (w *whole) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
+	f, err := strconv.ParseFloat(string(b), 64)
+	if err != nil || f != float64(int32(f)) {
+		return errs.New(errs.Invalid, "retry_counter: %.40s is no integer", b)
+	}
+	*w = whole(f)
+	return nil
 }
 
 func pointer[T comparable](v T) *T {
@@ -83,7 +101,7 @@ func (n Node) MarshalJSON() ([]byte, error) {
 		Created: timePointer(n.Created), Updated: timePointer(n.Updated),
 		Timeout: timePointer(n.Timeout), Holdoff: timePointer(n.Holdoff),
 		Owner: pointer(n.Owner), Submitter: pointer(n.Submitter), TreeID: pointer(n.TreeID),
-		UserGroups: n.UserGroups, KCIDBProcessed: n.KCIDBProcessed, RetryCounter: n.RetryCounter,
+		UserGroups: n.UserGroups, KCIDBProcessed: n.KCIDBProcessed, RetryCounter: whole(n.RetryCounter),
 	})
 }
 
@@ -104,7 +122,7 @@ func (n *Node) UnmarshalJSON(b []byte) error {
 		Created: time.Time(value(w.Created)), Updated: time.Time(value(w.Updated)),
 		Timeout: time.Time(value(w.Timeout)), Holdoff: time.Time(value(w.Holdoff)),
 		Owner: value(w.Owner), Submitter: value(w.Submitter), TreeID: value(w.TreeID),
-		UserGroups: w.UserGroups, KCIDBProcessed: w.KCIDBProcessed, RetryCounter: w.RetryCounter,
+		UserGroups: w.UserGroups, KCIDBProcessed: w.KCIDBProcessed, RetryCounter: int(w.RetryCounter),
 	}
 	return nil
 }

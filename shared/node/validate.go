@@ -108,9 +108,7 @@ func (n *Node) validateData() error {
 		}
 	}
 	for _, key := range TextKeys {
-		switch n.Data[key].(type) {
-		case nil, string:
-		default:
+		if !textOrNull(n.Data[key]) {
 			return errs.New(errs.Invalid, "data.%s: must be a string or null", key)
 		}
 	}
@@ -130,6 +128,17 @@ func checkRevision(v any) error {
 	if u, err := url.Parse(rev["url"].(string)); err != nil || u.Scheme == "" {
 		return errs.New(errs.Invalid, "data.kernel_revision.url: %.80q is not an absolute URL", rev["url"])
 	}
+	for _, key := range []string{"describe", "patchset", "commit_message"} {
+		if !textOrNull(rev[key]) {
+			return errs.New(errs.Invalid, "data.kernel_revision.%s: must be a string or null", key)
+		}
+	}
+	if _, ok := rev["tip_of_branch"].(bool); !ok && rev["tip_of_branch"] != nil {
+		return errs.New(errs.Invalid, "data.kernel_revision.tip_of_branch: must be true, false or null")
+	}
+	if !textsOrNull(rev["commit_tags"]) {
+		return errs.New(errs.Invalid, "data.kernel_revision.commit_tags: must be a list of strings or null")
+	}
 	switch version := rev["version"].(type) {
 	case nil:
 		return nil
@@ -139,7 +148,27 @@ func checkRevision(v any) error {
 	return errs.New(errs.Invalid, "data.kernel_revision.version: must be an object")
 }
 
+func textOrNull(v any) bool {
+	_, ok := v.(string)
+	return ok || v == nil
+}
+
+func textsOrNull(v any) bool {
+	switch list := v.(type) {
+	case nil, []string:
+		return true
+	case []any:
+		return !slices.ContainsFunc(list, func(e any) bool { _, ok := e.(string); return !ok })
+	}
+	return false
+}
+
 func checkVersion(version map[string]any) error {
+	for _, key := range []string{"extra", "name"} {
+		if !textOrNull(version[key]) {
+			return errs.New(errs.Invalid, "data.kernel_revision.version.%s: must be a string or null", key)
+		}
+	}
 	for _, key := range []string{"version", "patchlevel", "sublevel"} {
 		if version[key] == nil && key == "sublevel" {
 			continue
