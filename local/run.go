@@ -57,6 +57,9 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		return errors.Join(err, listener.Close())
 	}
 	a.Mail = printer{Sender: a.Mail, out: screen}
+	if terminalWidth(stdout) != nil {
+		a.Progress = screen.Working
+	}
 	return errors.Join(serve(ctx, o, a, listener, screen), a.Close())
 }
 

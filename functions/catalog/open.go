@@ -49,7 +49,7 @@ func openTarball(a *app.App) (Handler, error) {
 	f, err := tarball.New(tarball.Options{
 		Store: a.Store, Storage: a.Storage, Git: a.Git, Patches: a.Patches(), Holdoff: a.Divided(a.Config.Holdoff),
 		Attempts: a.Config.TarballAttempts,
-		Now:      a.Now, Log: a.Log,
+		Now:      a.Now, Progress: a.Progress, Log: a.Log,
 	})
 	if err != nil {
 		return Handler{}, err

@@ -69,6 +69,9 @@ type Options struct {
 	Patches  Patches
 	Holdoff  time.Duration // how long the checkout waits for late jobs
 	Attempts int           // how often a failure that may pass is met before the checkout ends
+	// Progress hears how far long work on a checkout has come, once a second;
+	// nil: the log tells it, less often.
+	Progress func(id node.ID, p git.Progress)
 	Now      func() time.Time
 	Log      *slog.Logger
 }
@@ -223,16 +226,27 @@ func (f *Function) silentUnless(n node.Node, cause error) []store.Option {
 	return []store.Option{store.Silent}
 }
 
-// progressEvery is the least time between two lines about the same work.
-const progressEvery = 5 * time.Second
+// The least time between two words about the same work.
+const (
+	loggedEvery = 5 * time.Second
+	toldEvery   = time.Second
+)
 
-// progress logs how far long work has come.
+// progress tells how far long work has come.
 func (f *Function) progress(id node.ID) func(git.Progress) {
+	tell, every := f.Progress, toldEvery
+	if tell == nil {
+		tell, every = f.logProgress, loggedEvery
+	}
 	last := f.Now()
 	return func(p git.Progress) {
-		if now := f.Now(); now.Sub(last) >= progressEvery {
+		if now := f.Now(); now.Sub(last) >= every {
 			last = now
-			f.Log.Info("working on a checkout", "id", id, "phase", p.Phase, "done", p.Done, "total", p.Total, "bytes", p.Bytes)
+			tell(id, p)
 		}
 	}
+}
+
+func (f *Function) logProgress(id node.ID, p git.Progress) {
+	f.Log.Info("working on a checkout", "id", id, "phase", p.Phase, "done", p.Done, "total", p.Total, "bytes", p.Bytes)
 }

@@ -269,6 +269,24 @@ func (s *stopper) Upload(ctx context.Context, _, _ string, _ io.Reader) (string,
 	return "", ctx.Err()
 }
 
+func TestLongWorkTellsHowFarItIs(t *testing.T) {
+	f := newFixture(t)
+	id, e := f.checkout(f.url(), f.commit("first", "one"))
+	fn := f.function(f.storage)
+	now := start
+	fn.Now = func() time.Time { now = now.Add(time.Minute); return now }
+	told := map[node.ID]int{}
+	fn.Progress = func(id node.ID, p git.Progress) {
+		if p.Phase != "" {
+			told[id]++
+		}
+	}
+	check(t, fn.Handle(t.Context(), e))
+	if len(told) != 1 || told[id] == 0 {
+		t.Errorf("told of %v, want %s", told, id)
+	}
+}
+
 func TestTheNameLeadsNowhereElse(t *testing.T) {
 	r := node.Revision{Tree: "../a", Branch: "wip/x y", Describe: "v1'\"$(id)"}
 	if got := tarball.Name(r); strings.ContainsAny(got, "/ '\"$()") || got != "linux-.._a-wip_x_y-v1____id_" {

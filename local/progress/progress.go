@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kernelflow/kernelflow/shared/event"
+	"github.com/kernelflow/kernelflow/shared/git"
 	"github.com/kernelflow/kernelflow/shared/node"
 )
 
@@ -22,7 +23,9 @@ type Board struct {
 
 // tree is one checkout and its jobs.
 type tree struct {
+	id       node.ID // of the checkout
 	title    string
+	work     string // what git is doing for it
 	checkout node.State
 	result   node.Result
 	started  time.Time
@@ -90,6 +93,7 @@ func (b *Board) checkout(e event.Event, t *tree, p event.Node) string {
 	if p.Op == event.Updated && t.checkout == p.State {
 		return ""
 	}
+	t.id, t.work = p.ID, ""
 	t.checkout, t.result = p.State, result(p)
 	if p.State == node.Done {
 		delete(b.trees, e.TreeID)
@@ -100,6 +104,27 @@ func (b *Board) checkout(e event.Event, t *tree, p event.Node) string {
 		return line(e, t, "checkout", "done, "+t.summary())
 	}
 	return line(e, t, "checkout", string(p.State))
+}
+
+// Working takes in how far git's work on a checkout is; it is shown until the
+// checkout's next event.
+func (b *Board) Working(checkout node.ID, p git.Progress) {
+	for _, t := range b.trees {
+		if t.id == checkout {
+			t.work = work(p)
+		}
+	}
+}
+
+func work(p git.Progress) string {
+	text := p.Phase
+	if p.Total > 0 {
+		text += fmt.Sprintf(" %d%%", 100*p.Done/p.Total)
+	}
+	if mib := p.Bytes >> 20; mib > 0 {
+		text += fmt.Sprintf(" %d MiB", mib)
+	}
+	return text
 }
 
 func (t *tree) job(e event.Event, p event.Node) string {
@@ -196,6 +221,9 @@ func (t *tree) draw(now time.Time) string {
 	slices.Sort(running)
 	bar := strings.Repeat("#", barWidth*finished/max(len(t.jobs), 1))
 	elapsed := max(now.Sub(t.started), 0).Truncate(time.Second)
+	if len(t.jobs) == 0 && t.work != "" {
+		return printable(fmt.Sprintf("%-32s %-9s %s  %s", t.title, t.checkout, elapsed, t.work))
+	}
 	return printable(fmt.Sprintf("%-32s %-9s [%-*s] %d/%d jobs %s  %s", t.title, t.checkout, barWidth, bar, finished, len(t.jobs), elapsed, strings.Join(running, " ")))
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kernelflow/kernelflow/local/progress"
 	"github.com/kernelflow/kernelflow/shared/event"
+	"github.com/kernelflow/kernelflow/shared/git"
 	"github.com/kernelflow/kernelflow/shared/node"
 )
 
@@ -105,6 +106,28 @@ func TestTheBlockFitsTheTerminal(t *testing.T) {
 	}
 	if block := board.Block(start, 20); len([]rune(block[0])) != 20 {
 		t.Errorf("not clipped: %q", block[0])
+	}
+}
+
+func TestGitsWorkIsShownUntilTheSourceIsThere(t *testing.T) {
+	board := progress.NewBoard()
+	checkout, e := born(t, node.KindCheckout, 1, "checkout")
+	board.Apply(e)
+	for _, step := range []struct {
+		p    git.Progress
+		want string
+	}{
+		{git.Progress{Phase: "Receiving objects", Done: 50, Total: 200, Bytes: 3 << 20}, "mainline/master 708283abf896     running   1m0s  Receiving objects 25% 3 MiB"},
+		{git.Progress{Phase: "Archiving", Bytes: 9 << 20}, "mainline/master 708283abf896     running   1m0s  Archiving 9 MiB"},
+	} {
+		board.Working(checkout.n.ID, step.p)
+		if block := board.Block(start.Add(time.Minute), 200); len(block) != 1 || block[0] != step.want {
+			t.Errorf("got  %q\nwant %q", block, step.want)
+		}
+	}
+	board.Apply(checkout.becomes(node.Available, node.Pass, ""))
+	if block := board.Block(start, 200); strings.Contains(block[0], "Archiving") {
+		t.Errorf("still at work: %q", block)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/kernelflow/kernelflow/shared/event"
+	"github.com/kernelflow/kernelflow/shared/git"
+	"github.com/kernelflow/kernelflow/shared/node"
 )
 
 // Screen writes what a Board says. On a terminal the checkouts under way are a
@@ -70,6 +72,13 @@ func (s *Screen) Recall(events []event.Event) {
 	for _, e := range events {
 		s.board.Apply(e)
 	}
+}
+
+// Working takes in how far git's work on a checkout is.
+func (s *Screen) Working(checkout node.ID, p git.Progress) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.board.Working(checkout, p)
 }
 
 // Follow applies events until the channel closes or ctx ends, and redraws the

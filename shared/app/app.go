@@ -40,6 +40,7 @@ import (
 	"github.com/kernelflow/kernelflow/shared/git"
 	"github.com/kernelflow/kernelflow/shared/jobdef"
 	"github.com/kernelflow/kernelflow/shared/mail"
+	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/pipeline"
 	"github.com/kernelflow/kernelflow/shared/relay"
 	"github.com/kernelflow/kernelflow/shared/runtime"
@@ -51,7 +52,8 @@ import (
 	"github.com/kernelflow/kernelflow/shared/store/sqlite"
 )
 
-// App is the opened parts. A host may replace Mail before it opens functions.
+// App is the opened parts. A host may replace Mail and set Progress before it
+// opens functions.
 type App struct {
 	Config    Config
 	Log       *slog.Logger
@@ -67,6 +69,8 @@ type App struct {
 	Auth      *auth.Auth
 	Templates *jobdef.Renderer
 	Runtimes  map[string]runtime.Runtime // by name; those that this program can drive
+	// Progress hears how far git's work on a checkout is; nil: the log tells.
+	Progress func(checkout node.ID, p git.Progress)
 
 	closers []io.Closer // in the order of opening
 }
