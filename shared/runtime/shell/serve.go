@@ -230,10 +230,19 @@ func (r *Runtime) await(e *entry, cmd *exec.Cmd) {
 	work, problem := job.Remaining(r.dir(e.id))
 	if problem == nil && work == job.Nothing {
 		r.drop(e)
+		r.tellLost(e)
 	} else if pause := r.failed(e); err != nil {
 		r.log.Warn("a supervisor ended before its job", "job", e.id, "error", err, "next", pause)
 	}
 	r.nudge()
+}
+
+// tellLost tells of a job that could not report: its folder alone says so, and
+// its node waits for its timeout.
+func (r *Runtime) tellLost(e *entry) {
+	if status, err := job.Load(r.dir(e.id)); err == nil && status.Phase == job.Lost {
+		r.log.Error("a job could not report and its node ends at its timeout", "job", e.id, "reason", status.Reason)
+	}
 }
 
 // environment is all that a supervisor sees of the host's: none of the

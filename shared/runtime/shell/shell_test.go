@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -284,6 +286,32 @@ func TestJobsRunInTheOrderOfTheirSubmissionAlsoAfterARestart(t *testing.T) {
 	if string(got) != want.String() {
 		t.Errorf("order\n%swant\n%s", got, want.String())
 	}
+}
+
+func TestAJobThatCannotReportIsToldOf(t *testing.T) {
+	l := newLab(t, runtimetest.NewAPI(t))
+	l.api.Intrude(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPut {
+			http.Error(w, "never", http.StatusForbidden)
+		}
+		return r.Method == http.MethodPut
+	})
+	said := make(lines, 100)
+	r := l.open(t, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(said, nil)) })
+	id, _ := l.submit(r, 1, "true")
+	for line := range said {
+		if strings.Contains(line, "level=ERROR") && strings.Contains(line, string(id)) && strings.Contains(line, "never") {
+			return
+		}
+	}
+}
+
+// lines passes on what is written, a line at a time.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
 }
 
 func TestASupervisorThatCannotBeStartedIsTriedAgain(t *testing.T) {
