@@ -98,6 +98,8 @@ func New(o Options) (http.Handler, error) {
 	if f.keepAlive <= 0 {
 		f.keepAlive = 45 * time.Second
 	}
+	// Less than the minute after which KernelCI's client hangs up: an item that
+	// is taken for one who has gone is lost.
 	if f.popWait <= 0 {
 		f.popWait = 30 * time.Second
 	}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
+	"regexp"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
@@ -13,11 +16,16 @@ import (
 	"github.com/kernelflow/kernelflow/shared/event"
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/store"
+	"github.com/kernelflow/kernelflow/shared/user"
 )
+
+// longestItem bounds an item: a list of bus.MostItems must fit into memory.
+const longestItem = 64 << 10
 
 func (f *Function) queueRoutes(api huma.API) {
 	register(api, http.MethodPost, "/publish/{channel}", "Publish an event to all who listen to a channel", f.publish, needsToken, takes[eventBody])
-	register(api, http.MethodPost, "/push/{list}", "Append an event to a list", f.push, needsToken, takes[eventBody])
+	register(api, http.MethodPost, "/push/{list}", "Append an event to a list", f.push, needsToken, takes[eventBody],
+		func(op *huma.Operation) { op.MaxBodyBytes = longestItem })
 	register(api, http.MethodGet, "/pop/{list}", "Take the oldest event of a list", f.pop, needsToken)
 }
 
@@ -56,6 +64,11 @@ func (f *Function) event(ctx context.Context, token WithToken, channel string, r
 	if len(body.Data) == 0 || isNull(body.Data) || string(body.Data) == "{}" {
 		return event.Event{}, invalidBody(errs.New(errs.Invalid, "data: must not be empty"))
 	}
+	return f.compose(u, channel, body)
+}
+
+// compose makes an event of what a client sent.
+func (f *Function) compose(u user.User, channel string, body eventBody) (event.Event, error) {
 	id, err := f.newUUID()
 	if err != nil {
 		return event.Event{}, err
@@ -88,8 +101,49 @@ func (f *Function) publish(ctx context.Context, in *publishInput) (*nothing, err
 	return &nothing{}, nil
 }
 
+// attributeName is what CloudEvents lets a name of an extension be.
+var attributeName = regexp.MustCompile(`^[a-z0-9]{1,20}$`)
+
+// reserved are the names that say something of their own in a CloudEvent.
+var reserved = []string{"specversion", "id", "type", "source", "time", "subject", "datacontenttype", "dataschema", "data", "data_base64", "attributes",
+	"owner", "channel", "treeid", "sequence"}
+
+// item reads what is to be appended to a list: unlike what is published, its
+// data may be anything that is there, and attributes may stand beside it.
+func item(raw []byte) (eventBody, error) {
+	var body eventBody
+	if err := decode(raw, &body); err != nil {
+		return body, err
+	}
+	if body.Data == nil {
+		return body, invalidBody(errs.New(errs.Invalid, "data: is missing"))
+	}
+	var beside map[string]json.RawMessage
+	if err := decode(raw, &beside); err != nil {
+		return body, err
+	}
+	attributes := map[string]string{}
+	for name, value := range beside {
+		var text string
+		if attributeName.MatchString(name) && !slices.Contains(reserved, name) && json.Unmarshal(value, &text) == nil {
+			attributes[name] = text
+		}
+	}
+	maps.Copy(attributes, body.Attributes)
+	body.Attributes = attributes
+	return body, nil
+}
+
 func (f *Function) push(ctx context.Context, in *pushInput) (*nothing, error) {
-	e, err := f.event(ctx, in.WithToken, in.List, in.RawBody)
+	u, err := f.person(ctx, in.WithToken)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	body, err := item(in.RawBody)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	e, err := f.compose(u, in.List, body)
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
@@ -101,10 +155,7 @@ func (f *Function) push(ctx context.Context, in *pushInput) (*nothing, error) {
 	if err == nil {
 		err = f.bus.Push(ctx, in.List, item)
 	}
-	if err != nil {
-		return nil, f.fail(ctx, err)
-	}
-	return &nothing{}, nil
+	return &nothing{}, f.fail(ctx, err)
 }
 
 type popInput struct {

@@ -11,6 +11,10 @@ import (
 	"time"
 )
 
+// MostItems is how many items a list may hold: nobody takes them when it has
+// come so far.
+const MostItems = 10_000
+
 // Bus publishes messages, hands out the items of lists and counts.
 type Bus interface {
 	// Publish gives the message to whoever is subscribed to the channel now,
@@ -19,7 +23,8 @@ type Bus interface {
 	// Subscribe starts listening; what is published after it returns is
 	// received. Channel "*" is every channel. Temporary when the server is away.
 	Subscribe(ctx context.Context, channel string) (Subscription, error)
-	// Push appends an item to the named list.
+	// Push appends an item to the named list. Temporary while the list has
+	// MostItems, or some more where several push at once.
 	Push(ctx context.Context, list string, item []byte) error
 	// Pop removes the oldest item, which goes to one caller only. It waits up
 	// to wait for one; NotFound when none came.

@@ -20,11 +20,12 @@ func Run(t *testing.T, open func(t *testing.T) func() bus.Bus) {
 		"every instance receives what is published after it subscribed": testPublish,
 		"one channel does not hear another":                             testChannels,
 		"an item goes to one caller":                                    testList,
+		"a list that nobody empties is full at last":                    testFullList,
 		"Pop waits for an item":                                         testPopWaits,
 		"a slow reader costs bounded memory":                            testSlowReader,
 		"Close ends subscriptions":                                      testClose,
 		"instances count together until the window ends":                testCount,
-		"Ping answers":                                                  testPing,
+		"Ping answers": testPing,
 	} {
 		t.Run(promise, func(t *testing.T) { run(t, open(t)) })
 	}
@@ -129,6 +130,34 @@ func testList(t *testing.T, connect func() bus.Bus) {
 	}
 	if len(seen) != items {
 		t.Errorf("%d items of %d came out", len(seen), items)
+	}
+}
+
+func testFullList(t *testing.T, connect func() bus.Bus) {
+	b := connect()
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for range bus.MostItems / 8 {
+				if err := b.Push(t.Context(), "full", []byte("x")); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	if err := b.Push(t.Context(), "full", []byte("y")); !errors.Is(err, errs.Temporary) {
+		t.Errorf("one item too many: %v", err)
+	}
+	if err := b.Push(t.Context(), "another", []byte("y")); err != nil {
+		t.Errorf("another list: %v", err)
+	}
+	if _, err := b.Pop(t.Context(), "full", 0); err != nil {
+		t.Error(err)
+	}
+	if err := b.Push(t.Context(), "full", []byte("y")); err != nil {
+		t.Errorf("after one was taken: %v", err)
 	}
 }
 

@@ -115,7 +115,15 @@ func (b *Bus) Publish(ctx context.Context, channel string, message []byte) error
 
 // Push implements bus.Bus.
 func (b *Bus) Push(ctx context.Context, list string, item []byte) error {
-	return wrap(b.client.RPush(ctx, b.prefix+"list:"+list, item).Err(), "Push(%q)", list)
+	key := b.prefix + "list:" + list
+	length, err := b.client.LLen(ctx, key).Result()
+	if err == nil && length >= bus.MostItems {
+		err = errs.New(errs.Temporary, "the list is full: it has %d items, and nobody takes them", length)
+	}
+	if err == nil {
+		err = b.client.RPush(ctx, key, item).Err()
+	}
+	return wrap(err, "Push(%q)", list)
 }
 
 // Pop implements bus.Bus. The server waits, so that many can wait at once.
