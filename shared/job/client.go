@@ -11,7 +11,6 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
-	"path"
 	"strings"
 	"time"
 
@@ -85,23 +84,22 @@ func (c *client) upload(ctx context.Context, name string, content io.Reader) (st
 	if err != nil {
 		return "", err
 	}
-	target := path.Join(string(s.Node.ID), name)
-	body, contentType := form(target, content)
+	body, contentType := form(string(s.Node.ID), name, content)
 	// The sender stops when nobody reads the form any more.
 	defer func() { _ = body.Close() }()
 	_, err = c.call(ctx, uploadTime, http.MethodPost, strings.TrimRight(s.StorageURL, "/")+"/v1/file", s.Token, contentType, body)
 	return strings.TrimRight(s.StorageURL, "/") + "/" + string(s.Node.ID) + "/" + url.PathEscape(name), err
 }
 
-// form streams the form of an upload.
-func form(target string, content io.Reader) (io.ReadCloser, string) {
+// form streams the form of an upload: the folder and the name come apart.
+func form(folder, name string, content io.Reader) (io.ReadCloser, string) {
 	r, w := io.Pipe()
 	form := multipart.NewWriter(w)
 	go func() {
-		err := form.WriteField("path", target)
+		err := form.WriteField("path", folder)
 		if err == nil {
 			var part io.Writer
-			if part, err = form.CreateFormFile("file0", path.Base(target)); err == nil {
+			if part, err = form.CreateFormFile("file0", name); err == nil {
 				_, err = io.Copy(part, content)
 			}
 		}

@@ -40,7 +40,7 @@ func render(t *testing.T, limit time.Duration, text string, more map[string]any)
 func TestTemplateSeesKernelCIsNames(t *testing.T) {
 	for _, tc := range []struct{ text, want string }{
 		{`{{ name }} {{ runtime }} {{ device_type }} {{ instanceid }}`, "job shell qemu test"},
-		{`{{ api_config.url }} {{ api_config.version }} {{ storage_config.api_url }}`, "http://127.0.0.1:8001 v0 http://127.0.0.1:8001/storage"},
+		{`{{ api_config.url }} {{ api_config.version }} {{ storage_config.api_url }}`, "http://127.0.0.1:8001 v0 http://127.0.0.1:8001/storage/"},
 		{`{{ brarch }} {{ crosarch }} {{ debarch }} {{ karch }}`, "x86 amd64 amd64 x86_64"},
 		{`{{ node.id }} {{ node.retry_counter + 1 }} {{ node.data.kernel_revision.version }}`,
 			"6783a00a0000000000000001 1 {'extra': '-rc2-5-g111111111111', 'patchlevel': 1, 'sublevel': 0, 'version': 6}"},

@@ -66,11 +66,11 @@ func newPipelineServer(t *testing.T) *pipelineServer {
 }
 
 func (s *pipelineServer) upload(w http.ResponseWriter, r *http.Request) {
-	file, _, err := r.FormFile("file0")
+	file, header, err := r.FormFile("file0")
 	if err == nil {
 		var content []byte
 		if content, err = io.ReadAll(file); err == nil {
-			s.put(r.FormValue("path"), content)
+			s.put(path.Join(r.FormValue("path"), header.Filename), content)
 		}
 	}
 	if err != nil {

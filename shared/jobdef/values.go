@@ -89,8 +89,12 @@ func apiConfig(p Params) dict {
 	return c
 }
 
+// storageConfig is the address of the storage, with what the configuration says
+// of it. The addresses end with a slash, since KernelCI's library resolves the
+// names of its routes and files against them.
 func storageConfig(p Params) dict {
-	c := dict{"name": nil, "storage_type": "backend", "base_url": p.StorageURL, "api_url": p.StorageURL}
+	base := strings.TrimRight(p.StorageURL, "/") + "/"
+	c := dict{"name": nil, "storage_type": "backend", "base_url": base, "api_url": base}
 	for _, name := range slices.Sorted(maps.Keys(p.Config.Storage)) {
 		s := p.Config.Storage[name]
 		if sameURL(s.APIURL, p.StorageURL) || sameURL(s.BaseURL, p.StorageURL) {

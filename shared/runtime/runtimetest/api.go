@@ -233,10 +233,11 @@ func (a *API) accept(id node.ID, authorization string, body []byte) ([]node.Node
 }
 
 func (a *API) upload(w http.ResponseWriter, r *http.Request) {
-	name := r.FormValue("path")
-	file, _, err := r.FormFile("file0")
+	file, header, err := r.FormFile("file0")
+	var name string
 	var content []byte
 	if err == nil {
+		name = path.Join(r.FormValue("path"), header.Filename)
 		content, err = io.ReadAll(file)
 	}
 	if err != nil {
