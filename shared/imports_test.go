@@ -74,6 +74,8 @@ var doors = []struct {
 	{"github.com/danielgtaylor/huma", "functions/api"},
 	{"github.com/klauspost/pgzip", "shared/git"},
 	{"github.com/bluekeyes/go-gitdiff", "shared/patch"},
+	{"github.com/klauspost/compress/zstd", "functions/api"},
+	{"github.com/therootcompany/xz", "functions/api"},
 	{"github.com/GoogleCloudPlatform/functions-framework-go", "infra/cloudrun"},
 }
 

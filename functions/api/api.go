@@ -79,6 +79,7 @@ type Function struct {
 	keepAlive time.Duration
 	popWait   time.Duration
 	maxUpload int64
+	unpacking chan struct{} // an archive each
 	now       func() time.Time
 	rand      io.Reader
 	log       *slog.Logger
@@ -94,6 +95,7 @@ func New(o Options) (http.Handler, error) {
 		store: o.Store, watch: o.Watch, bus: o.Bus, storage: o.Storage, auth: o.Auth,
 		mail: o.Mail, mailFrom: o.MailFrom, mailing: make(chan struct{}, maxMailing), url: strings.TrimRight(o.URL, "/"), limits: o.Logins,
 		keepAlive: o.KeepAlive, popWait: o.PopWait, maxUpload: o.MaxUpload, now: o.Now, rand: o.Rand, log: o.Log,
+		unpacking: make(chan struct{}, maxUnpacking),
 	}
 	if f.keepAlive <= 0 {
 		f.keepAlive = 45 * time.Second

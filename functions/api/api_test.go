@@ -1,14 +1,12 @@
 package api_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
-	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -366,62 +364,6 @@ func (s *site) job2(token string, parent node.ID) (node.Node, string) {
 	jobToken, err := s.auth.JobToken(n.ID, time.Hour)
 	check(s.t, err)
 	return n, jobToken
-}
-
-// upload sends a file and returns status and answer.
-func (s *site) upload(token, target, content string) (int, string) {
-	s.t.Helper()
-	var body bytes.Buffer
-	form := multipart.NewWriter(&body)
-	check(s.t, form.WriteField("path", target))
-	part, err := form.CreateFormFile("file0", filepath.Base(target))
-	check(s.t, err)
-	_, err = part.Write([]byte(content))
-	check(s.t, err)
-	check(s.t, form.Close())
-	r, err := http.NewRequestWithContext(s.t.Context(), "POST", s.url+"/storage/v1/file", &body)
-	check(s.t, err)
-	r.Header.Set("Content-Type", form.FormDataContentType())
-	r.Header.Set("Authorization", "Bearer "+token)
-	return send(s.t, r)
-}
-
-func TestAnArtifactGoesUnderItsOwnNodeOnly(t *testing.T) {
-	s := newSite(t, func(o *api.Options) { o.MaxUpload = 10_000 })
-	root := s.create(s.bob, checkoutBody)
-	n, token := s.job(s.bob, root.ID)
-	target := string(n.ID) + "/log.txt"
-	for _, tc := range []struct {
-		token, target, content string
-		status                 int
-	}{
-		{token, target, "hello", 200},
-		{token, string(n.ID) + "/page.html", "<script>", 200},
-		{token, string(root.ID) + "/log.txt", "x", 401},
-		{token, "elsewhere/log.txt", "x", 401},
-		{token, string(n.ID) + "/../x", "x", 400},
-		{"rubbish", target, "x", 401},
-		{s.bob, string(root.ID) + "/notes", "x", 200},
-		{s.bob, "anywhere", "x", 401},
-		{s.admin, "anywhere", "x", 200},
-		{token, target, strings.Repeat("x", 20_000), 413},
-	} {
-		if status, answer := s.upload(tc.token, tc.target, tc.content); status != tc.status {
-			t.Errorf("%s: %d %s, want %d", tc.target, status, answer, tc.status)
-		}
-	}
-	s.want("", "GET", "/storage/"+target, "", 200, "hello")
-	s.want("", "GET", "/storage/nothing", "", 404, "")
-	response, err := http.Get(s.url + "/storage/" + string(n.ID) + "/page.html")
-	check(t, err)
-	response.Body.Close()
-	if kind := response.Header.Get("Content-Type"); !strings.HasPrefix(kind, "text/plain") || response.Header.Get("X-Content-Type-Options") != "nosniff" {
-		t.Errorf("a hostile page is served as %s", kind)
-	}
-	s.want(token, "PUT", "/latest/nodes/"+string(n.ID), report(n, "pass"), 200, "")
-	if status, _ := s.upload(token, target, "later"); status != 409 {
-		t.Errorf("an upload after the end: %d", status)
-	}
 }
 
 type heard struct {

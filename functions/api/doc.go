@@ -4,8 +4,9 @@
 // it sees is the wire contract of kernelci-api.
 //
 // Every route answers under /latest, /v0 and without a prefix. Artifacts are
-// outside of that: they are read at /storage/PATH and uploaded at
-// /storage/v1/file, as in KernelCI's own storage server. /healthz says that the
+// outside of that: /storage is what KernelCI's own storage server is, with the
+// same routes below it (upload, v1/file, v1/archive, v1/checkauth, v1/list,
+// metrics), and artifacts are read at /storage/PATH. /healthz says that the
 // process lives, /readyz that its store, channel and storage answer, /metrics
 // is for Prometheus, /docs describes all of it.
 //

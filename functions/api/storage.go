@@ -2,156 +2,212 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"mime"
-	"mime/multipart"
 	"net/http"
+	"net/url"
 	"path"
+	"strconv"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"github.com/kernelflow/kernelflow/shared/errs"
-	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/storage"
 	"github.com/kernelflow/kernelflow/shared/user"
 )
 
+// storageRoutes are those of KernelCI's storage server, below /storage: that is
+// the base which its clients are given.
 func (f *Function) storageRoutes(mux *http.ServeMux) {
+	mux.HandleFunc("GET /storage/{$}", func(w http.ResponseWriter, _ *http.Request) {
+		writePlain(w, http.StatusOK, "KernelCI Storage Server")
+	})
 	mux.HandleFunc("POST /storage/v1/file", f.upload)
+	mux.HandleFunc("POST /storage/upload", f.upload)
+	mux.HandleFunc("POST /storage/v1/archive", f.uploadArchive)
+	mux.HandleFunc("GET /storage/v1/checkauth", f.checkAuth)
+	mux.HandleFunc("GET /storage/v1/list", f.listArtifacts)
+	mux.Handle("GET /storage/metrics", f.storageMetrics())
 	mux.HandleFunc("GET /storage/{path...}", f.download) // and HEAD
 }
 
-// upload keeps a file: a form with "path" and then "file0", as KernelCI's own
-// storage takes it.
-func (f *Function) upload(w http.ResponseWriter, r *http.Request) {
-	u, err := f.actor(withScope(r.Context(), user.ScopeStorage), WithToken{Authorization: r.Header.Get("Authorization")})
+// hidden says which artifacts could not be read, since a route has their path.
+var hidden = map[string]bool{"v1/checkauth": true, "v1/list": true, "metrics": true}
+
+// writePlain answers with nothing but text, as KernelCI's storage does.
+func writePlain(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	// The client has gone when this fails.
+	_, _ = io.WriteString(w, text)
+}
+
+// refuse is writeError for the storage's clients, who print what they get.
+func (f *Function) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	answer := f.failed(r.Context(), err)
+	maps.Copy(w.Header(), answer.GetHeaders())
+	writePlain(w, answer.status, answer.Error())
+}
+
+// failed is fail for an err that is not nil.
+func (f *Function) failed(ctx context.Context, err error) *failure {
+	answer := &failure{status: http.StatusInternalServerError}
+	errors.As(f.fail(ctx, err), &answer)
+	return answer
+}
+
+// bearer is actor for the storage's clients: KernelCI's library sends the token
+// without the word Bearer.
+func (f *Function) bearer(r *http.Request) (user.User, error) {
+	header := strings.TrimSpace(r.Header.Get("Authorization"))
+	if !strings.Contains(header, " ") {
+		header = "Bearer " + header
+	}
+	return f.actor(withScope(r.Context(), user.ScopeStorage), WithToken{Authorization: header})
+}
+
+func (f *Function) checkAuth(w http.ResponseWriter, r *http.Request) {
+	u, err := f.bearer(r)
 	if err != nil {
-		f.writeError(w, r, err)
+		f.refuse(w, r, err)
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, f.maxUpload)
-	link, err := f.keep(r.Context(), u, r)
-	if err != nil {
-		f.writeError(w, r, tooLarge(err))
+	name := u.Email
+	if name == "" {
+		name = u.Username // a job's
+	}
+	writePlain(w, http.StatusOK, "Authorized: "+name)
+}
+
+// Paths in an answer of v1/list.
+const (
+	listLength = 1000 // when the request does not say how many
+	listLimit  = 10_000
+)
+
+// listArtifacts answers one path a line. KernelCI's storage lists everything
+// for everybody, or nothing; here a page is for who has a token. What comes
+// after it is behind the answer's Link.
+func (f *Function) listArtifacts(w http.ResponseWriter, r *http.Request) {
+	if _, err := f.bearer(r); err != nil {
+		f.refuse(w, r, err)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(map[string]string{"url": link}); err != nil {
-		f.log.Debug("writing an answer", "error", err)
-	}
-}
-
-func tooLarge(err error) error {
-	var limit *http.MaxBytesError
-	if errors.As(err, &limit) {
-		return plain(http.StatusRequestEntityTooLarge, "the file is larger than MAX_UPLOAD allows")
-	}
-	return err
-}
-
-func (f *Function) keep(ctx context.Context, u user.User, r *http.Request) (string, error) {
-	form, err := r.MultipartReader()
-	if err != nil {
-		return "", errs.New(errs.Invalid, "upload: the body is no multipart form: %s", err)
-	}
-	var target string
-	for {
-		part, err := form.NextPart()
-		if errors.Is(err, io.EOF) {
-			return "", errs.New(errs.Invalid, "upload: the form has no file0")
-		}
-		if err != nil {
-			return "", errs.Wrap(errs.Invalid, err)
-		}
-		switch part.FormName() {
-		case "path":
-			if target, err = f.target(ctx, u, part); err != nil {
-				return "", err
-			}
-		case "file0":
-			if target == "" {
-				return "", errs.New(errs.Invalid, "upload: the field path must come before file0")
-			}
-			return f.storage.Upload(ctx, fullPath(target, part), "", part)
+	query := r.URL.Query()
+	limit := listLength
+	if text := query.Get("limit"); text != "" {
+		var err error
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > listLimit {
+			f.refuse(w, r, errs.New(errs.Invalid, "limit: must be a number from 1 to %d", listLimit))
+			return
 		}
 	}
-}
-
-// target reads where a file should go and checks that u may put it there.
-func (f *Function) target(ctx context.Context, u user.User, part io.Reader) (string, error) {
-	text, err := io.ReadAll(io.LimitReader(part, 2048))
+	found, err := f.storage.List(r.Context(), strings.TrimLeft(query.Get("prefix"), "/"), query.Get("after"), limit)
 	if err != nil {
-		return "", errs.Wrap(errs.Invalid, err)
+		f.refuse(w, r, err)
+		return
 	}
-	target, err := storage.CleanPath(string(text))
+	paths := make([]string, len(found))
+	for i, info := range found {
+		paths[i] = info.Path
+	}
+	if len(paths) == limit {
+		query.Set("after", paths[limit-1])
+		w.Header().Set("Link", "<"+(&url.URL{Path: r.URL.Path, RawQuery: query.Encode()}).String()+`>; rel="next"`)
+	}
+	writePlain(w, http.StatusOK, strings.Join(paths, "\n"))
+}
+
+// storageMetrics are those of KernelCI's storage, with its labels. Where nothing
+// bounds the storage both are 0.
+func (f *Function) storageMetrics() http.Handler {
+	registry := prometheus.NewRegistry()
+	for name, m := range map[string]struct {
+		help string
+		of   func(storage.Space) uint64
+	}{
+		"storage_free_space":  {"Free space on the disk", func(s storage.Space) uint64 { return s.Free }},
+		"storage_total_space": {"Total space on the disk", func(s storage.Space) uint64 { return s.Total }},
+	} {
+		registry.MustRegister(storageSpace{f: f, of: m.of, desc: prometheus.NewDesc(name, m.help, nil,
+			prometheus.Labels{"hostname": "kernelci-storage", "diskname": "storage", "mount_point": "/"})})
+	}
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+}
+
+// storageSpace measures when it is asked.
+type storageSpace struct {
+	f    *Function
+	of   func(storage.Space) uint64
+	desc *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (s storageSpace) Describe(to chan<- *prometheus.Desc) { to <- s.desc }
+
+// Collect implements prometheus.Collector.
+func (s storageSpace) Collect(to chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), readyTime)
+	defer cancel()
+	space, err := s.f.storage.Space(ctx)
 	if err != nil {
-		return "", err
+		to <- prometheus.NewInvalidMetric(s.desc, err)
+		return
 	}
-	return target, f.mayUpload(ctx, u, target)
+	to <- prometheus.MustNewConstMetric(s.desc, prometheus.GaugeValue, float64(s.of(space)))
 }
 
-// fullPath adds the file's own name to a path that names a folder, as clients
-// of KernelCI's storage expect: they send the folder and the name apart.
-func fullPath(target string, part *multipart.Part) string {
-	name := part.FileName()
-	if name == "" || path.Base(target) == name {
-		return target
-	}
-	return path.Join(target, name)
-}
+// maxRanges bounds the parts of an answer: each costs a seek and a header.
+const maxRanges = 32
 
-// mayUpload: a superuser anywhere; others below the id of a node that they may
-// edit, which for a job must not have ended.
-func (f *Function) mayUpload(ctx context.Context, u user.User, target string) error {
-	if u.Superuser && u.Active {
-		return nil
-	}
-	first, _, _ := strings.Cut(target, "/")
-	id, err := node.ParseID(first)
-	if err != nil || u.IsJob() && id != u.Node {
-		return errUnauthorized
-	}
-	n, err := f.store.Get(ctx, id)
-	if errors.Is(err, errs.NotFound) {
-		return errUnauthorized
-	}
-	if err != nil {
-		return err
-	}
-	return mayReport(u, n)
-}
-
-// download serves an artifact. What jobs upload is hostile: no browser may run
-// it as a part of this site.
+// download serves an artifact as it was stored, whole or in ranges. What jobs
+// upload is hostile: no browser may run it as a part of this site.
 func (f *Function) download(w http.ResponseWriter, r *http.Request) {
 	target, err := storage.CleanPath(r.PathValue("path"))
 	if err != nil {
-		f.writeError(w, r, err)
+		f.refuse(w, r, err)
 		return
 	}
 	content, info, err := f.storage.Open(r.Context(), target)
+	if errors.Is(err, errs.NotFound) {
+		err = errs.New(errs.NotFound, "Not Found: %s", target)
+	}
 	if err != nil {
-		f.writeError(w, r, err)
+		f.refuse(w, r, err)
 		return
 	}
 	defer func() { _ = content.Close() }() // only read
+	kind, disposition := served(info)
 	header := w.Header()
-	header.Set("Content-Type", served(info))
+	header.Set("Content-Type", kind)
+	header.Set("Content-Disposition", mime.FormatMediaType(disposition, map[string]string{"filename": path.Base(target)}))
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Content-Security-Policy", "sandbox; default-src 'none'")
+	header.Set("ETag", info.ETag)
+	if strings.Count(r.Header.Get("Range"), ",") >= maxRanges {
+		r.Header.Del("Range") // the whole is an answer, too
+	}
 	http.ServeContent(w, r, path.Base(target), info.Modified, content)
 }
 
-// served is the type under which an artifact goes out: text stays readable,
-// and nothing is left to be guessed.
-func served(info storage.Info) string {
+// served says how an artifact goes out: text and pictures are shown, the rest
+// is saved. Text that a browser could run is plain text, and nothing is left to
+// be guessed.
+func served(info storage.Info) (contentType, disposition string) {
 	kind, _, err := mime.ParseMediaType(info.ContentType)
+	_, subtype, _ := strings.Cut(kind, "/")
 	switch {
-	case err != nil || kind == "":
-		return "application/octet-stream"
-	case kind == "text/html" || kind == "application/xhtml+xml" || kind == "image/svg+xml":
-		return "text/plain; charset=utf-8"
+	case err != nil:
+		return "application/octet-stream", "attachment"
+	case subtype == "html", subtype == "xml", strings.HasSuffix(subtype, "+xml"):
+		return "text/plain; charset=utf-8", "inline"
+	case strings.HasPrefix(kind, "text/"), strings.HasPrefix(kind, "image/"), kind == "application/json":
+		return info.ContentType, "inline"
 	}
-	return info.ContentType
+	return info.ContentType, "attachment"
 }

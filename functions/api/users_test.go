@@ -512,7 +512,7 @@ func TestATokenDoesWhatItsScopesSayAndNoMore(t *testing.T) {
 				t.Errorf("%s for %s: %d %s, want %d", scope, use, status, answer, want)
 			}
 		}
-		if status, _ := s.upload(token, "anywhere", "x"); (status == 403) != (scope != "storage") {
+		if status, _ := s.upload(token, "admin/x", "x"); (status == 403) != (scope != "storage") {
 			t.Errorf("%s uploads: %d", scope, status)
 		}
 	}
