@@ -70,16 +70,6 @@ func (f *Function) person(ctx context.Context, in WithToken) (user.User, error) 
 	return u, err
 }
 
-// self is person without personal tokens: what it guards would let a token
-// outlive itself.
-func (f *Function) self(ctx context.Context, in WithToken) (user.User, error) {
-	u, err := f.person(ctx, in)
-	if err == nil && u.Scopes != nil {
-		return user.User{}, errs.New(errs.Denied, "a personal token cannot be used here")
-	}
-	return u, err
-}
-
 // admin is person with all rights; Denied for others.
 func (f *Function) admin(ctx context.Context, in WithToken) (user.User, error) {
 	u, err := f.person(ctx, in)

@@ -16,8 +16,23 @@
 // answered as the first time; another report for a node that has ended is
 // refused with 409.
 //
+// Who asks is known by a token. A user's login may do what the user may; a
+// personal token only what its scopes say (scope.go); a job's token reports on
+// its node. Invites and new passwords go by mailed tokens that work once.
+//
 // Decisions. Handlers are huma's, which gives validation and the OpenAPI
 // description; node bodies are decoded by shared/node all the same, since a
 // field that is absent and one that is null mean different things in a PATCH.
 // Errors are mapped to KernelCI's two shapes in one place, errors.go.
+//
+// Logins are limited by counters on the bus, which all instances share. The
+// store would have to write for each bad password of a stranger, and counters
+// in memory would let as many through as there are instances. The prices: no
+// login while the bus is away (tokens go on working), and who guesses at an
+// account keeps its owner from logging in for as long as he does.
+//
+// Changes of accounts that depend on other accounts (the last admin stays, a
+// group goes only when it is empty) take turns by a claim in the store; the
+// price is that one which is killed in its turn delays the next by half a
+// minute.
 package api

@@ -1,10 +1,13 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	_ "embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"html/template"
 	"io"
 	"net/http"
 	"time"
@@ -183,6 +186,28 @@ func (f *Function) inviteURL(ctx context.Context, in *struct {
 		return nil, f.fail(ctx, err)
 	}
 	return &inviteURLOutput{Body: f.inviteBase(in.Base)}, nil
+}
+
+//go:embed accept.html.tmpl
+var acceptText string
+
+var acceptPage = template.Must(template.New("accept").Parse(acceptText))
+
+// showAccept is the page that the link in an invite leads to: a form for what
+// acceptInvite takes, without scripts.
+func (f *Function) showAccept(w http.ResponseWriter, r *http.Request) {
+	var page bytes.Buffer
+	if err := acceptPage.Execute(&page, r.URL.Query().Get("token")); err != nil {
+		f.writeError(w, r, err)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", htmlType)
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
+	h.Set("Referrer-Policy", "no-referrer") // the address has the token
+	h.Set("Cache-Control", "no-store")
+	// The client has gone when this fails.
+	_, _ = w.Write(page.Bytes())
 }
 
 // acceptInvite sets the password and takes the address as proven: the token

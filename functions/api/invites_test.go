@@ -122,6 +122,27 @@ func TestUserInviteLetsItsReaderIn(t *testing.T) {
 	}
 }
 
+func TestUserAcceptInviteIsAPageWithAForm(t *testing.T) {
+	s := newSite(t)
+	got := s.invite(`{"username":"carol","email":"carol@example.org","send_email":false,"return_token":true}`)
+	page := s.want("", "GET", "/user/accept-invite?token="+*got.Token, "", 200, "")
+	if !strings.Contains(page, `name="token" value="`+*got.Token+`"`) || !strings.Contains(page, `action="accept-invite"`) {
+		t.Errorf("%s", page)
+	}
+	if page := s.want("", "GET", "/latest/user/accept-invite?token=%22%3E%3Cscript%3E", "", 200, ""); strings.Contains(page, "<script>") {
+		t.Errorf("a script got through: %s", page)
+	}
+	if page := s.want("", "GET", "/user/accept-invite", "", 200, ""); strings.Contains(page, "<form") {
+		t.Errorf("a form without a token: %s", page)
+	}
+	if response, answer := s.form("/user/accept-invite", "", "token", *got.Token, "password", "battery staple"); response.StatusCode != 200 {
+		t.Errorf("%d %s", response.StatusCode, answer)
+	}
+	if status, _ := s.login("carol", "battery staple"); status != 200 {
+		t.Errorf("login: %d", status)
+	}
+}
+
 func TestUserInviteIsCheckedAndSentAgain(t *testing.T) {
 	s := newSite(t)
 	const path = "/latest/user/invite"

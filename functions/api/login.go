@@ -31,6 +31,7 @@ func (f *Function) loginRoutes(api huma.API) {
 	limited := answers(http.StatusTooManyRequests)
 	register(api, http.MethodPost, "/user/login", "Get a token for a username and password", f.login, limited)
 	register(api, http.MethodPost, "/user/update-password", "Change a password by the one before", f.updatePassword, limited)
+	register(api, http.MethodPost, "/user/logout", "Does nothing: a login cannot be taken back before it ends", f.logout, needsToken, noContent)
 }
 
 type loginInput struct {
@@ -66,6 +67,11 @@ func (f *Function) login(ctx context.Context, in *loginInput) (*loginOutput, err
 	out := &loginOutput{}
 	out.Body.AccessToken, out.Body.TokenType = token, "bearer"
 	return out, nil
+}
+
+func (f *Function) logout(ctx context.Context, in *WithToken) (*struct{}, error) {
+	_, err := f.person(ctx, *in)
+	return nil, f.fail(ctx, err)
 }
 
 // errCredentials answers a wrong password and a wrong name alike.

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
@@ -37,8 +38,15 @@ var scopes = map[string]user.Scope{
 	"user-groups":  user.ScopeAdmin,
 }
 
-// scopeOf returns what a personal token needs for a route.
+// own are the routes that are for logins alone: what they give would let a
+// personal token outlive itself.
+var own = []string{"/user/me", "/user/tokens", "/user/logout"}
+
+// scopeOf returns what a personal token needs for a route; "" when none will do.
 func scopeOf(method, path string) user.Scope {
+	if slices.ContainsFunc(own, func(prefix string) bool { return strings.HasPrefix(path, prefix) }) {
+		return ""
+	}
 	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	scope := scopes[first]
 	if scope == user.ScopeNodeWrite && method == http.MethodGet {

@@ -58,7 +58,7 @@ type postTokenOutput struct {
 }
 
 func (f *Function) postToken(ctx context.Context, in *postTokenInput) (*postTokenOutput, error) {
-	u, err := f.self(ctx, in.WithToken)
+	u, err := f.person(ctx, in.WithToken)
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
@@ -105,7 +105,7 @@ func (f *Function) keepToken(ctx context.Context, u user.User, t *user.Token) (s
 type tokensOutput struct{ Body []tokenView }
 
 func (f *Function) listTokens(ctx context.Context, in *WithToken) (*tokensOutput, error) {
-	u, err := f.self(ctx, *in)
+	u, err := f.person(ctx, *in)
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
@@ -121,7 +121,7 @@ func (f *Function) listTokens(ctx context.Context, in *WithToken) (*tokensOutput
 }
 
 func (f *Function) deleteToken(ctx context.Context, in *userInput) (*struct{}, error) {
-	u, err := f.self(ctx, in.WithToken)
+	u, err := f.person(ctx, in.WithToken)
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}

@@ -133,7 +133,7 @@ func (f *Function) getUser(ctx context.Context, in *userInput) (*userOutput, err
 }
 
 func (f *Function) getMe(ctx context.Context, in *WithToken) (*userOutput, error) {
-	u, err := f.self(ctx, *in)
+	u, err := f.person(ctx, *in)
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
@@ -159,7 +159,7 @@ type patchMeInput struct {
 // patchMe changes one's own account. Flags are left as they are without a
 // word, as KernelCI does; so are groups, unless one is named.
 func (f *Function) patchMe(ctx context.Context, in *patchMeInput) (*userOutput, error) {
-	u, err := f.self(ctx, in.WithToken)
+	u, err := f.person(ctx, in.WithToken)
 	if err == nil && in.Body.Groups != nil && len(*in.Body.Groups) > 0 {
 		err = plain(http.StatusBadRequest, "User groups can only be updated by an admin user")
 	}

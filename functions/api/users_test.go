@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +19,7 @@ import (
 
 	"github.com/kernelflow/kernelflow/functions/api"
 	"github.com/kernelflow/kernelflow/shared/auth"
+	"github.com/kernelflow/kernelflow/shared/bus/redis"
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/store"
@@ -517,6 +521,88 @@ func TestATokenDoesWhatItsScopesSayAndNoMore(t *testing.T) {
 		}
 	}
 	s.want(s.token(s.bob, `"node:write"`).Token, "PATCH", "/latest/node/"+string(n.ID), `{"debug":{}}`, 200, "")
+}
+
+// own are the routes that no personal token may use.
+var own = []string{"/user/me", "/user/tokens", "/user/tokens/{id}", "/user/logout"}
+
+func TestEveryOtherRouteHasAScope(t *testing.T) {
+	s := newSite(t, func(o *api.Options) { o.KeepAlive, o.PopWait = time.Millisecond, time.Millisecond })
+	var description struct {
+		Paths map[string]map[string]struct{ Security []any }
+	}
+	check(t, json.Unmarshal([]byte(s.want("", "GET", "/openapi.json", "", 200, "")), &description))
+	var all []string
+	for _, scope := range user.Scopes {
+		all = append(all, strconv.Quote(string(scope)))
+	}
+	token := s.token(s.admin, strings.Join(all, ",")).Token
+	braces := regexp.MustCompile(`\{[^}]+\}`)
+	closed := 0
+	for path, methods := range description.Paths {
+		for method, op := range methods {
+			if op.Security == nil {
+				continue
+			}
+			_, answer := s.call(token, strings.ToUpper(method), "/latest"+braces.ReplaceAllString(path, "7"), "")
+			refused := strings.Contains(answer, "a personal token cannot be used here")
+			if refused != slices.Contains(own, path) {
+				t.Errorf("%s %s: %s", method, path, answer)
+			}
+			if refused {
+				closed++
+			}
+		}
+	}
+	if closed != 6 {
+		t.Errorf("%d routes are closed", closed)
+	}
+}
+
+func TestALogoutEndsNothing(t *testing.T) {
+	s := newSite(t)
+	s.want(s.bob, "POST", "/latest/user/logout", "", 204, "")
+	s.want("", "POST", "/latest/user/logout", "", 401, unauthorized)
+	s.want(s.bob, "GET", "/latest/whoami", "", 200, bobJSON)
+}
+
+func TestInstancesShareRevocationsAndLimits(t *testing.T) {
+	var shared api.Options
+	first := newSite(t, func(o *api.Options) {
+		o.Logins = api.LoginLimits{Account: 3, Address: 100, Window: time.Hour}
+		shared = *o
+	})
+	handler, err := api.New(shared)
+	check(t, err)
+	server := httptest.NewServer(handler)
+	defer server.Close()
+	second := &site{t: t, url: server.URL, store: first.store, auth: first.auth, admin: first.admin, bob: first.bob}
+	made := first.token(first.bob, `"node:read"`)
+	second.want(made.Token, "GET", "/latest/whoami", "", 200, bobJSON)
+	first.want(first.bob, "DELETE", "/latest/user/tokens/"+string(made.ID), "", 204, "")
+	second.want(made.Token, "GET", "/latest/whoami", "", 401, unauthorized)
+	for i, s := range []*site{first, second, first, second} {
+		want := 400
+		if i == 3 {
+			want = 429
+		}
+		if status, answer := s.login("bob", "x"); status != want {
+			t.Errorf("try %d: %d %s", i, status, answer)
+		}
+	}
+}
+
+func TestWithoutTheBusTokensWorkAndLoginsWait(t *testing.T) {
+	away, err := redis.Open(redis.Options{Addr: "127.0.0.1:1"})
+	check(t, err)
+	defer func() { check(t, away.Close()) }()
+	s := newSite(t, func(o *api.Options) { o.Bus = away })
+	response, answer := s.form("/latest/user/login", "", "username", "bob", "password", password)
+	if response.StatusCode != 503 || response.Header.Get("Retry-After") == "" || strings.Contains(answer, "127.0.0.1") {
+		t.Errorf("%d %s", response.StatusCode, answer)
+	}
+	s.want(s.bob, "GET", "/latest/whoami", "", 200, bobJSON)
+	s.want(s.admin, "PATCH", "/latest/user/"+bobID, `{"is_verified":true}`, 200, bobJSON)
 }
 
 func TestAPersonalTokenEnds(t *testing.T) {

@@ -63,6 +63,24 @@ func TestARestartAcceptsTheTokensOfTheLastOne(t *testing.T) {
 	}
 }
 
+func TestTheFirstAdminComesFromTheEnvironment(t *testing.T) {
+	t.Setenv("KCI_INITIAL_PASSWORD", "correct horse")
+	t.Setenv("KCI_INITIAL_ADMIN_USERNAME", "root")
+	t.Setenv("KCI_INITIAL_ADMIN_EMAIL", "root@example.org")
+	c := config(t, t.TempDir())
+	for _, password := range []string{"correct horse", "another"} { // which a second start does not set
+		c.AdminPassword = password
+		a, err := open(t, c)
+		check(t, err)
+		admin, err := a.Store.UserByName(t.Context(), "root")
+		check(t, err)
+		if ok, _ := a.Auth.CheckPassword(admin.PasswordHash, "correct horse"); !ok || !admin.Superuser || !admin.Active || !admin.Verified || admin.Email != "root@example.org" {
+			t.Errorf("%t, %+v", ok, admin)
+		}
+		check(t, a.Close())
+	}
+}
+
 func TestAWrongSettingIsNamed(t *testing.T) {
 	for name, change := range map[string]func(*app.Config){
 		"KERNELFLOW_URL":      func(c *app.Config) { c.URL = "localhost" },
