@@ -159,7 +159,7 @@ func terminalWidth(w io.Writer) func() int {
 	}
 	return func() int {
 		width, _, err := term.GetSize(int(file.Fd()))
-		if err != nil {
+		if err != nil || width < 1 { // a terminal on a line may not know its size
 			return 80
 		}
 		return width
