@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -16,6 +17,7 @@ import (
 	"github.com/kernelflow/kernelflow/shared/auth"
 	"github.com/kernelflow/kernelflow/shared/bus"
 	"github.com/kernelflow/kernelflow/shared/errs"
+	"github.com/kernelflow/kernelflow/shared/event"
 	"github.com/kernelflow/kernelflow/shared/mail"
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/storage"
@@ -40,9 +42,13 @@ type Store interface {
 	Ping(ctx context.Context) error
 }
 
-// Watch tells when the log may have grown.
+// Watch finds the events of a listener.
 type Watch interface {
-	Wait(ctx context.Context, seen int64) error
+	// Look returns the first event behind seen that passes the filter, nil
+	// when there is none yet, and how far it has looked.
+	Look(ctx context.Context, seen int64, f event.Filter) (found *event.Event, looked int64, err error)
+	// Next is Look, but waits for the event until ctx ends.
+	Next(ctx context.Context, seen int64, f event.Filter) (found *event.Event, looked int64, err error)
 }
 
 // Options are the parts that the API is made of.
@@ -84,6 +90,7 @@ type Function struct {
 	rand      io.Reader
 	log       *slog.Logger
 	counts    counts
+	waiting   atomic.Int64 // listeners
 }
 
 // New builds the function; what is missing in the options is Invalid.

@@ -30,12 +30,13 @@ import (
 
 // site is a served API with two accounts.
 type site struct {
-	t     testing.TB
-	url   string
-	store store.Store
-	auth  *auth.Auth
-	admin string // tokens
-	bob   string
+	t       testing.TB
+	url     string
+	handler http.Handler
+	store   store.Store
+	auth    *auth.Auth
+	admin   string // tokens
+	bob     string
 }
 
 const password = "correct horse"
@@ -68,7 +69,7 @@ func newSite(t testing.TB, options ...option) *site {
 			check(t, c.Close())
 		}
 	})
-	s := &site{t: t, url: server.URL, store: r, auth: a}
+	s := &site{t: t, url: server.URL, handler: handler, store: r, auth: a}
 	s.admin = s.account("65f0000000000000000000a1", "admin", true)
 	s.bob = s.account("65f0000000000000000000b0", "bob", false)
 	return s

@@ -1,11 +1,15 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,115 +19,259 @@ import (
 	"github.com/kernelflow/kernelflow/shared/event"
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/store"
-	"github.com/kernelflow/kernelflow/shared/user"
 )
 
 func (f *Function) eventRoutes(api huma.API) {
-	register(api, http.MethodGet, "/events", "The history of events", f.events)
-	register(api, http.MethodPost, "/subscribe/{channel}", "Listen to a channel", f.subscribe, needsToken)
-	register(api, http.MethodGet, "/listen/{id}", "Wait for the next event of a subscription", f.listen, needsToken)
-	register(api, http.MethodPost, "/unsubscribe/{id}", "End a subscription", f.unsubscribe, needsToken)
-	register(api, http.MethodGet, "/stats/subscriptions", "All subscriptions", f.subscriptions, needsToken)
+	register(api, http.MethodGet, "/events", "The history of events, oldest first", f.events,
+		answers(http.StatusGatewayTimeout), streams[[]historyEvent](api))
+	f.listenerRoutes(api)
 }
 
+// streams describes the answer of a route that writes a T by itself.
+func streams[T any](api huma.API) func(*huma.Operation) {
+	return func(op *huma.Operation) {
+		schema := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[T](), true, "")
+		op.Responses["200"] = &huma.Response{Description: "OK", Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}
+	}
+}
+
+// eventsInput has each filter under KernelCI's short name, and what an event's
+// data is asked for by its place there too.
 type eventsInput struct {
-	From      string `query:"from" doc:"UTC time"`
+	From      string `query:"from" doc:"later than this time, ISO 8601"`
 	Kind      string `query:"kind"`
 	State     string `query:"state"`
 	Result    string `query:"result"`
 	Op        string `query:"op"`
 	Name      string `query:"name"`
-	Path      string `query:"path" maxLength:"512" doc:"a regular expression"`
+	Path      string `query:"path" maxLength:"512" doc:"a regular expression, found in the names joined with a dot"`
 	Group     string `query:"group"`
 	Owner     string `query:"owner"`
 	Channel   string `query:"channel"`
-	ID        string `query:"id"`
-	IDs       string `query:"ids" doc:"comma-separated"`
+	ID        string `query:"id" doc:"of the event"`
+	IDs       string `query:"ids" maxLength:"30000" doc:"of events, comma-separated"`
 	NodeID    string `query:"node_id"`
-	Limit     int    `query:"limit" default:"0" minimum:"0" maximum:"10000"`
-	Recursive bool   `query:"recursive" default:"false" doc:"with the node of each event"`
+	DataID    string `query:"data.id" doc:"the same as node_id"`
+	Limit     int    `query:"limit" default:"0" minimum:"0" doc:"at most 10000, also when it is 0"`
+	Recursive bool   `query:"recursive" default:"false" doc:"with the node of each event; the limit may be 1000 then"`
+
+	unknown []string
+}
+
+// Resolve implements huma.Resolver: what is no filter must not select all.
+func (in *eventsInput) Resolve(hc huma.Context) []error {
+	u := hc.URL()
+	for name := range u.Query() {
+		if !slices.Contains(eventFilters, name) {
+			in.unknown = append(in.unknown, name)
+		}
+	}
+	slices.Sort(in.unknown)
+	return nil
+}
+
+var eventFilters = queryNames(reflect.TypeFor[eventsInput]())
+
+func queryNames(input reflect.Type) []string {
+	var names []string
+	for _, field := range reflect.VisibleFields(input) {
+		if name := field.Tag.Get("query"); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // historyEvent is an event as the history shows it.
 type historyEvent struct {
-	ID        string          `json:"id"`
-	Timestamp string          `json:"timestamp"`
+	ID        node.ID         `json:"id"`
+	Timestamp timeOut         `json:"timestamp"`
 	Sequence  int64           `json:"sequence_id"`
 	Channel   string          `json:"channel"`
-	Owner     string          `json:"owner"`
+	Owner     *string         `json:"owner" nullable:"true"`
 	Data      json.RawMessage `json:"data"`
 	Node      *node.Node      `json:"node,omitempty"`
 }
 
-type eventsOutput struct{ Body []historyEvent }
-
-// mostRecursive bounds how many nodes one look into the history may bring.
-const mostRecursive = 1000
+const (
+	mostEvents      = 10_000           // in one answer
+	mostRecursive   = 1000             // with their nodes
+	eventsPage      = 256              // read at a time
+	eventsPatience  = 15 * time.Second // for one page
+	mostIDs         = 1000
+	recursiveNeeds  = "Recursive limit is too large, max is 1000"
+	onlyOneOfIDs    = "Provide either id or ids, not both"
+	onlyOneOfNodeID = "Provide either node_id or data.id, not both"
+)
 
 func (in *eventsInput) history() (store.History, error) {
 	h := store.History{
 		Channel: in.Channel, Owner: in.Owner, Kind: node.Kind(in.Kind), State: node.State(in.State), Result: node.Result(in.Result),
 		Op: event.Op(in.Op), Name: in.Name, Group: in.Group, PathRe: in.Path, Limit: in.Limit,
 	}
-	var err error
-	if in.From != "" {
-		if h.From, err = node.ParseTime(in.From); err != nil {
-			return h, err
-		}
+	switch {
+	case len(in.unknown) > 0:
+		return h, errs.New(errs.Invalid, "%.100s: is no filter of events", in.unknown[0])
+	case in.Recursive && (in.Limit <= 0 || in.Limit > mostRecursive):
+		return h, errs.New(errs.Invalid, recursiveNeeds)
+	case in.NodeID != "" && in.DataID != "":
+		return h, errs.New(errs.Invalid, onlyOneOfNodeID)
 	}
-	if in.NodeID != "" {
-		if h.NodeID, err = node.ParseID(in.NodeID); err != nil {
-			return h, err
-		}
+	if h.Limit <= 0 || h.Limit > mostEvents {
+		h.Limit = mostEvents
 	}
 	if _, err := regexp.Compile(in.Path); err != nil {
 		return h, errs.New(errs.Invalid, "path: %s", err)
 	}
-	for _, id := range append(strings.Split(in.IDs, ","), in.ID) {
-		if id = strings.TrimSpace(id); id != "" {
-			h.IDs = append(h.IDs, id)
+	var err error
+	if in.From != "" {
+		if h.From, err = node.ParseTime(in.From); err != nil {
+			return h, errs.New(errs.Invalid, "from: %s", err)
 		}
 	}
-	if in.Recursive && (in.Limit <= 0 || in.Limit > mostRecursive) {
-		return h, errs.New(errs.Invalid, "Recursive is allowed only with limit from 1 to %d", mostRecursive)
+	if id := in.NodeID + in.DataID; id != "" {
+		if h.NodeID, err = node.ParseID(id); err != nil {
+			return h, errs.New(errs.Invalid, "node_id: %s", err)
+		}
 	}
-	return h, nil
+	h.Keys, err = in.keys()
+	return h, err
 }
 
-func (f *Function) events(ctx context.Context, in *eventsInput) (*eventsOutput, error) {
+// keys reads id or ids.
+func (in *eventsInput) keys() ([]node.ID, error) {
+	name, list := "ids", strings.Split(in.IDs, ",")
+	switch {
+	case in.ID != "" && in.IDs != "":
+		return nil, errs.New(errs.Invalid, onlyOneOfIDs)
+	case in.ID != "":
+		name, list = "id", []string{in.ID}
+	case in.IDs == "":
+		return nil, nil
+	}
+	var keys []node.ID
+	for _, text := range list {
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		key, err := node.ParseID(text)
+		if err != nil {
+			return nil, errs.New(errs.Invalid, "Invalid %s format", name)
+		}
+		keys = append(keys, key)
+	}
+	switch {
+	case len(keys) == 0:
+		return nil, errs.New(errs.Invalid, "ids must contain at least one id")
+	case len(keys) > mostIDs:
+		return nil, errs.New(errs.Invalid, "ids must contain at most %d ids", mostIDs)
+	}
+	return keys, nil
+}
+
+// events answers page by page, so that neither many events nor a slow client
+// takes memory or keeps the store busy. The first page is there before the
+// answer begins: what is wrong is said by its status.
+func (f *Function) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse, error) {
 	h, err := in.history()
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	found, err := f.store.History(ctx, h)
+	p := &eventPages{store: f.store, next: h, left: h.Limit, recursive: in.Recursive}
+	first, err := p.page(ctx)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return nil, plain(http.StatusGatewayTimeout, "Timeout while fetching events")
+	}
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	out := &eventsOutput{Body: make([]historyEvent, len(found))}
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		hc.SetHeader("Content-Type", "application/json")
+		if err := p.write(ctx, hc.BodyWriter(), first); err != nil {
+			f.log.Warn("a list of events broke off", "error", err)
+			panic(http.ErrAbortHandler) // the client must not take what it has for all of it
+		}
+	}}, nil
+}
+
+// eventPages goes through the history.
+type eventPages struct {
+	store     Store
+	next      store.History // what comes behind the last page
+	left      int
+	recursive bool
+}
+
+// page returns the next events as JSON; none means that there are no more.
+func (p *eventPages) page(ctx context.Context) ([]historyEvent, error) {
+	ctx, cancel := context.WithTimeout(ctx, eventsPatience)
+	defer cancel()
+	if p.left <= 0 {
+		return nil, nil
+	}
+	p.next.Limit = min(p.left, eventsPage)
+	found, err := p.store.History(ctx, p.next)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	last := found[len(found)-1]
+	p.next.From, p.next.FromSequence, p.left = last.Time, last.Sequence, p.left-len(found)
+	out := make([]historyEvent, len(found))
 	for i, e := range found {
-		out.Body[i] = historyEvent{ID: e.ID, Timestamp: node.FormatTime(e.Time), Sequence: e.Sequence, Channel: e.Channel, Owner: e.Owner, Data: e.Data}
+		out[i] = historyEvent{ID: e.Key(), Timestamp: timeOut(node.FormatTime(e.Time)), Sequence: e.Sequence, Channel: e.Channel, Data: e.Data}
+		if e.Owner != "" {
+			out[i].Owner = &e.Owner
+		}
 	}
-	if in.Recursive {
-		err = f.addNodes(ctx, found, out.Body)
+	if p.recursive {
+		err = p.addNodes(ctx, found, out)
 	}
-	return out, f.fail(ctx, err)
+	return out, err
+}
+
+// write writes the first page and those behind it as one list.
+func (p *eventPages) write(ctx context.Context, w io.Writer, events []historyEvent) error {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	b.WriteByte('[')
+	for first := true; len(events) > 0; first = false {
+		for i, e := range events {
+			if i > 0 || !first {
+				b.WriteByte(',')
+			}
+			if err := encoder.Encode(e); err != nil {
+				return err
+			}
+		}
+		if _, err := w.Write(b.Bytes()); err != nil {
+			return err
+		}
+		b.Reset()
+		var err error
+		if events, err = p.page(ctx); err != nil {
+			return err
+		}
+	}
+	b.WriteByte(']')
+	_, err := w.Write(b.Bytes())
+	return err
 }
 
 // addNodes fetches the nodes of the events in one query.
-func (f *Function) addNodes(ctx context.Context, events []event.Event, out []historyEvent) error {
+func (p *eventPages) addNodes(ctx context.Context, events []event.Event, out []historyEvent) error {
 	var ids []any
 	of := make([]node.ID, len(events))
 	for i, e := range events {
-		if p, err := e.Node(); err == nil {
-			of[i] = p.ID
-			ids = append(ids, p.ID)
+		if n, err := e.Node(); err == nil {
+			of[i] = n.ID
+			ids = append(ids, n.ID)
 		}
 	}
 	if len(ids) == 0 {
 		return nil
 	}
 	nodes := map[node.ID]node.Node{}
-	for n, err := range f.store.Each(ctx, node.Where("id", ids...)) {
+	for n, err := range p.store.Each(ctx, node.Where("id", ids...)) {
 		if err != nil {
 			return err
 		}
@@ -135,176 +283,4 @@ func (f *Function) addNodes(ctx context.Context, events []event.Event, out []his
 		}
 	}
 	return nil
-}
-
-type subscribeInput struct {
-	WithToken
-	Channel      string `path:"channel" maxLength:"200"`
-	Promiscuous  bool   `query:"promisc" default:"false" doc:"also events of other owners"`
-	SubscriberID string `query:"subscriber_id" maxLength:"200" doc:"keeps the place while nobody listens"`
-}
-
-type subscriptionOutput struct{ Body store.Subscription }
-
-func (f *Function) subscribe(ctx context.Context, in *subscribeInput) (*subscriptionOutput, error) {
-	u, err := f.person(ctx, in.WithToken)
-	if err != nil {
-		return nil, f.fail(ctx, err)
-	}
-	last, err := f.store.LastSequence(ctx)
-	if err != nil {
-		return nil, f.fail(ctx, err)
-	}
-	now := f.now()
-	sub, err := f.store.Subscribe(ctx, store.Subscription{
-		Channel: in.Channel, User: u.Username, Promiscuous: in.Promiscuous, SubscriberID: in.SubscriberID,
-		Acknowledged: last, Delivered: last, Created: now, LastPoll: now,
-	})
-	if err != nil {
-		return nil, f.fail(ctx, err)
-	}
-	return &subscriptionOutput{Body: sub}, nil
-}
-
-type subscriptionInput struct {
-	WithToken
-	ID int64 `path:"id"`
-}
-
-// own returns a subscription of the user's; an admin has all.
-func (f *Function) own(ctx context.Context, in *subscriptionInput) (store.Subscription, user.User, error) {
-	u, err := f.person(ctx, in.WithToken)
-	if err != nil {
-		return store.Subscription{}, u, err
-	}
-	sub, err := f.store.Subscription(ctx, in.ID)
-	if errors.Is(err, errs.NotFound) {
-		return sub, u, errs.New(errs.NotFound, "Subscription id not found: %d", in.ID)
-	}
-	if err == nil && sub.User != u.Username && !u.Superuser {
-		return sub, u, errs.New(errs.Denied, "subscription %d belongs to another user", in.ID)
-	}
-	return sub, u, err
-}
-
-type unsubscribeOutput struct{ Body any }
-
-func (f *Function) unsubscribe(ctx context.Context, in *subscriptionInput) (*unsubscribeOutput, error) {
-	if _, _, err := f.own(ctx, in); err != nil {
-		return nil, f.fail(ctx, err)
-	}
-	if err := f.store.Unsubscribe(ctx, in.ID); err != nil && !errors.Is(err, errs.NotFound) {
-		return nil, f.fail(ctx, err)
-	}
-	return &unsubscribeOutput{}, nil
-}
-
-type subscriptionsOutput struct{ Body []subscriptionStats }
-
-type subscriptionStats struct {
-	store.Subscription
-	SubscriberID string `json:"subscriber_id,omitempty"`
-	Created      string `json:"created"`
-	LastPoll     string `json:"last_poll"`
-}
-
-func (f *Function) subscriptions(ctx context.Context, in *WithToken) (*subscriptionsOutput, error) {
-	if _, err := f.admin(ctx, *in); err != nil {
-		return nil, f.fail(ctx, err)
-	}
-	list, err := f.store.Subscriptions(ctx)
-	if err != nil {
-		return nil, f.fail(ctx, err)
-	}
-	out := &subscriptionsOutput{Body: []subscriptionStats{}}
-	for _, s := range list {
-		out.Body = append(out.Body, subscriptionStats{s, s.SubscriberID, node.FormatTime(s.Created), node.FormatTime(s.LastPoll)})
-	}
-	return out, nil
-}
-
-// message is what a listener gets, in the form of a Redis client.
-type message struct {
-	Type    string  `json:"type"`
-	Pattern *string `json:"pattern"`
-	Channel string  `json:"channel"`
-	Data    string  `json:"data" doc:"a CloudEvent as JSON"`
-}
-
-type listenOutput struct{ Body message }
-
-// batch is how many events are looked through at a time.
-const batch = 256
-
-// listen hands out the next event. Asking for it says that the one before has
-// been dealt with.
-func (f *Function) listen(ctx context.Context, in *subscriptionInput) (*listenOutput, error) {
-	sub, _, err := f.own(ctx, in)
-	if err != nil {
-		return nil, f.fail(ctx, err)
-	}
-	e, seen, err := f.next(ctx, sub)
-	if err != nil {
-		return nil, f.fail(ctx, err)
-	}
-	acknowledged := sub.Delivered
-	if e == nil {
-		acknowledged = seen // nothing for this listener up to there
-		if e, err = f.beep(sub); err != nil {
-			return nil, f.fail(ctx, err)
-		}
-	}
-	if err := f.store.Polled(ctx, sub.ID, acknowledged, seen, f.now()); err != nil {
-		return nil, f.fail(ctx, err)
-	}
-	ce, err := e.CloudEvent()
-	if err != nil {
-		return nil, f.fail(ctx, err)
-	}
-	text, err := json.Marshal(ce)
-	if err != nil {
-		return nil, f.fail(ctx, err)
-	}
-	return &listenOutput{Body: message{Type: "message", Channel: sub.Channel, Data: string(text)}}, nil
-}
-
-// next waits for an event that the subscription lets through; nil when it is
-// time for a sign of life. seen is how far the log was looked through.
-func (f *Function) next(ctx context.Context, sub store.Subscription) (*event.Event, int64, error) {
-	wait, cancel := context.WithTimeout(ctx, f.keepAlive)
-	defer cancel()
-	seen := sub.Delivered
-	for {
-		events, looked, err := f.store.After(ctx, seen, event.Filter{Channel: sub.Channel}, batch)
-		if err != nil {
-			return nil, seen, err
-		}
-		for i, e := range events {
-			if sub.Promiscuous || e.Owner == sub.User {
-				return &events[i], e.Sequence, nil
-			}
-		}
-		if looked > seen {
-			seen = looked
-			continue
-		}
-		if err := f.watch.Wait(wait, seen); err != nil && ctx.Err() == nil && wait.Err() == nil {
-			return nil, seen, err
-		}
-		if ctx.Err() != nil {
-			return nil, seen, ctx.Err()
-		}
-		if wait.Err() != nil {
-			return nil, seen, nil
-		}
-	}
-}
-
-// beep is a sign of life.
-func (f *Function) beep(sub store.Subscription) (*event.Event, error) {
-	id, err := f.newUUID()
-	return &event.Event{
-		ID: id, Channel: sub.Channel, Type: event.DefaultType, Source: event.DefaultSource,
-		Time: f.now().UTC().Truncate(time.Microsecond), Owner: sub.User, Data: json.RawMessage(`"BEEP"`),
-	}, err
 }

@@ -1,8 +1,7 @@
 // Package relay is the function that runs behind all others, on a schedule: it
 // publishes what a crash left unpublished, and drops what is older than its
 // retention: events, telemetry, finished checkouts with all that is below
-// them, and the places of listeners that keep none and have not been heard of
-// for long.
+// them, and the places of listeners that have not been heard of for long.
 //
 // Safe to run twice and from any number of instances: each of its steps is.
 //
@@ -35,8 +34,7 @@ type Store interface {
 	store.Removal
 	Prune(ctx context.Context, before time.Time, limit int) (int, error)
 	PruneTelemetry(ctx context.Context, before time.Time, limit int) (int, error)
-	Subscriptions(ctx context.Context) ([]store.Subscription, error)
-	Unsubscribe(ctx context.Context, id int64) error
+	Forget(ctx context.Context, passing, durable time.Time, limit int) (int, error)
 }
 
 // Options are the parts of the function.
@@ -70,6 +68,8 @@ const (
 	pruneBatch = 5000
 	// silence is after how long a listener that keeps no place is gone.
 	silence = time.Hour
+	// absence is after how long one that keeps its place is gone, as in KernelCI.
+	absence = 30 * 24 * time.Hour
 )
 
 // Tick does all of it once.
@@ -93,18 +93,10 @@ func (f *Function) prune(ctx context.Context, drop func(context.Context, time.Ti
 }
 
 func (f *Function) forget(ctx context.Context) error {
-	all, err := f.Store.Subscriptions(ctx)
-	if err != nil {
-		return err
-	}
-	for _, s := range all {
-		if s.SubscriberID != "" || f.Now().Sub(s.LastPoll) < silence {
-			continue
-		}
-		f.Log.DebugContext(ctx, "a listener is gone", "subscription", s.ID, "user", s.User)
-		if err := f.Store.Unsubscribe(ctx, s.ID); err != nil && !errors.Is(err, errs.NotFound) {
+	for {
+		n, err := f.Store.Forget(ctx, f.Now().Add(-silence), f.Now().Add(-absence), pruneBatch)
+		if err != nil || n < pruneBatch {
 			return err
 		}
 	}
-	return nil
 }

@@ -89,6 +89,7 @@ func TestAWrongSettingIsNamed(t *testing.T) {
 		"EVENTS_RETENTION":    func(c *app.Config) { c.Retention = 0 },
 		"TELEMETRY_RETENTION": func(c *app.Config) { c.TelemetryLife = 0 },
 		"NODES_RETENTION":     func(c *app.Config) { c.NodesLife = -1 },
+		"LISTEN_KEEPALIVE":    func(c *app.Config) { c.KeepAlive = 0 },
 		"TARBALL_ATTEMPTS":    func(c *app.Config) { c.TarballAttempts = 0 },
 		"SHELL_JOBS":          func(c *app.Config) { c.ShellJobs = 0 },
 		"CHECKOUT_TIMEOUT":    func(c *app.Config) { c.CheckoutTimeout = 0 },

@@ -119,6 +119,8 @@ func (c Config) check() error {
 		return errs.New(errs.Invalid, "TELEMETRY_RETENTION %s: must be more than nothing", c.TelemetryLife)
 	case c.NodesLife < 0:
 		return errs.New(errs.Invalid, "NODES_RETENTION %s: must not be negative", c.NodesLife)
+	case c.KeepAlive <= 0:
+		return errs.New(errs.Invalid, "LISTEN_KEEPALIVE %s: must be more than nothing", c.KeepAlive)
 	case c.TarballAttempts < 1:
 		return errs.New(errs.Invalid, "TARBALL_ATTEMPTS %d: must be 1 or more", c.TarballAttempts)
 	case c.ShellJobs < 1:

@@ -77,8 +77,22 @@ type Node struct {
 	IsHierarchy    bool           `json:"is_hierarchy"`
 	PreviousState  *node.State    `json:"previous_state,omitempty"`
 	PreviousResult *node.Result   `json:"previous_result,omitempty"` // nil beside a PreviousState: none
-	JobFilter      []string       `json:"jobfilter,omitempty"`       // set by a retry request, which writes no node
-	RetryCounter   int            `json:"retry_counter,omitempty"`
+	// What a retry request says, which writes no node.
+	JobFilter    []string `json:"jobfilter,omitempty"`
+	RetryCounter int      `json:"retry_counter,omitempty"`
+}
+
+// MarshalJSON writes the keys that KernelCI writes: previous_state and
+// previous_result on updates alone, and then both.
+func (p Node) MarshalJSON() ([]byte, error) {
+	type plain Node
+	if p.PreviousState == nil {
+		return json.Marshal(plain(p))
+	}
+	return json.Marshal(struct {
+		plain
+		PreviousResult *node.Result `json:"previous_result"`
+	}{plain(p), p.PreviousResult})
 }
 
 // space is the namespace of the ids of node events: a UUID of this project's
@@ -104,7 +118,7 @@ func OfUpdated(previous, n node.Node, revision int64, hierarchy bool) (Event, er
 }
 
 func payload(op Op, n node.Node) Node {
-	p := Node{Op: op, ID: n.ID, Kind: n.Kind, Name: n.Name, Path: n.Path, State: n.State, Owner: n.Owner, Data: n.Data, RetryCounter: n.RetryCounter}
+	p := Node{Op: op, ID: n.ID, Kind: n.Kind, Name: n.Name, Path: n.Path, State: n.State, Owner: n.Owner, Data: n.Data}
 	if n.Group != "" {
 		p.Group = &n.Group
 	}
@@ -143,6 +157,7 @@ func (e Event) Node() (Node, error) {
 // all.
 type Filter struct {
 	Channel string       `json:"channel"`
+	Owner   string       `json:"owner,omitempty"`
 	Ops     []Op         `json:"ops,omitempty"`
 	Kinds   []node.Kind  `json:"kinds,omitempty"`
 	States  []node.State `json:"states,omitempty"`
@@ -150,7 +165,7 @@ type Filter struct {
 
 // Match says whether e passes the filter.
 func (f Filter) Match(e Event) bool {
-	if f.Channel != "" && f.Channel != e.Channel {
+	if f.Channel != "" && f.Channel != e.Channel || f.Owner != "" && f.Owner != e.Owner {
 		return false
 	}
 	if len(f.Ops)+len(f.Kinds)+len(f.States) == 0 {
@@ -203,6 +218,53 @@ func (e Event) CloudEvent() (cloudevents.Event, error) {
 		return ce, fmt.Errorf("event %s: %w", e.ID, errs.Wrap(errs.Invalid, err))
 	}
 	return ce, nil
+}
+
+// wireTime is how KernelCI writes a CloudEvent's time.
+const wireTime = "2006-01-02T15:04:05.000000-07:00"
+
+// Message is the event as KernelCI sends it to a listener: a structured
+// CloudEvent with owner, its sequence once it is logged, and the attributes
+// that its publisher gave it. Unlike [Event.CloudEvent] it has nothing for
+// buses to filter on.
+func (e Event) Message() ([]byte, error) {
+	m := map[string]any{}
+	for k, v := range e.Attributes {
+		m[k] = v
+	}
+	m["specversion"], m["id"], m["source"], m["type"] = cloudevents.VersionV1, e.ID, e.Source, e.Type
+	m["time"], m["data"] = e.Time.UTC().Format(wireTime), e.Data
+	if e.Owner != "" {
+		m["owner"] = e.Owner
+	}
+	if e.Sequence > 0 {
+		m["_sequence_id"] = e.Sequence
+	}
+	text, err := json.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("event %s: %w", e.ID, errs.Wrap(errs.Invalid, err))
+	}
+	return text, nil
+}
+
+// Key is the name of a logged event in the history: 24 hex digits, the form of
+// KernelCI's ids. It follows from the sequence, except for an event whose own
+// id has that form: one that KernelCI logged.
+func (e Event) Key() node.ID {
+	if id, err := node.ParseID(e.ID); err == nil {
+		return id
+	}
+	return node.ID(fmt.Sprintf("%024x", e.Sequence))
+}
+
+// SequenceOf returns the sequence of the event that Key has named; 0 for a name
+// that Key does not make of a sequence.
+func SequenceOf(key node.ID) int64 {
+	sequence, err := strconv.ParseInt(string(key), 16, 64)
+	if err != nil || sequence < 0 {
+		return 0
+	}
+	return sequence
 }
 
 var own = []string{"owner", "channel", "treeid", "sequence", "op", "kind", "state", "result"}

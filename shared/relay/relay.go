@@ -10,13 +10,18 @@
 //
 // [Watch] is the other end: it waits until the log may have grown. One
 // subscription a process serves any number of waiters; since wake-ups may be
-// lost, a waiter looks again by itself after a while.
+// lost, a waiter looks again by itself after a while. For those who wait for
+// an event of some kind it reads the log once and keeps the newest events in
+// memory ([Watch.Next]).
 //
 // Safe to run twice and from any number of instances, because events have ids
 // and sequences of their own and a wake-up carries nothing.
 //
 // Decisions. Wake-ups are coalesced: while one is on its way, all commits that
 // come meanwhile share the next. The price is that a wake-up says only "look".
+// The newest events are kept in memory, because else each of a thousand waiting
+// listeners would ask the store at each wake-up; the price is up to 8 MB, and
+// that a process reads every event while somebody listens to a few of them.
 package relay
 
 import (

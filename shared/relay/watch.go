@@ -7,21 +7,25 @@ import (
 	"time"
 
 	"github.com/kernelflow/kernelflow/shared/bus"
+	"github.com/kernelflow/kernelflow/shared/event"
 )
 
-// logEnd is what a Watch asks of the store.
-type logEnd interface {
+// eventLog is what a Watch asks of the store.
+type eventLog interface {
 	LastSequence(ctx context.Context) (int64, error)
+	After(ctx context.Context, sequence int64, f event.Filter, limit int) (events []event.Event, looked int64, err error)
 }
 
-// Watch tells when the log may have grown.
+// Watch tells when the log may have grown, and what its newest events are.
 type Watch struct {
-	store    logEnd
+	store    eventLog
 	bus      bus.Bus
 	interval time.Duration
 	log      *slog.Logger
+	ctx      context.Context // ends with the Watch
 	cancel   context.CancelFunc
-	ended    chan struct{}
+	group    sync.WaitGroup
+	tail     tail
 
 	mu   sync.Mutex
 	grew chan struct{} // closed and replaced at each wake-up
@@ -29,17 +33,19 @@ type Watch struct {
 
 // NewWatch starts listening to b. interval is after how long a waiter looks
 // again although nobody woke it.
-func NewWatch(st logEnd, b bus.Bus, interval time.Duration, log *slog.Logger) *Watch {
+func NewWatch(st eventLog, b bus.Bus, interval time.Duration, log *slog.Logger) *Watch {
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &Watch{store: st, bus: b, interval: interval, log: log, cancel: cancel, ended: make(chan struct{}), grew: make(chan struct{})}
-	go w.listen(ctx)
+	w := &Watch{store: st, bus: b, interval: interval, log: log, ctx: ctx, cancel: cancel, grew: make(chan struct{})}
+	w.group.Go(func() { w.listen(ctx) })
 	return w
 }
 
 // Close stops listening; who waits then waits for its interval.
 func (w *Watch) Close() error {
-	w.cancel()
-	<-w.ended
+	w.tail.mu.Lock()
+	w.cancel() // from here on nobody begins to read
+	w.tail.mu.Unlock()
+	w.group.Wait()
 	return nil
 }
 
@@ -77,7 +83,6 @@ func (w *Watch) Wake() {
 
 // listen keeps a subscription for as long as there is a bus to be had.
 func (w *Watch) listen(ctx context.Context) {
-	defer close(w.ended)
 	for ctx.Err() == nil {
 		err := w.relay(ctx)
 		if ctx.Err() != nil {

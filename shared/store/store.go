@@ -122,19 +122,20 @@ type Writer interface {
 
 // History narrows a look into the log. Empty fields select all.
 type History struct {
-	From    time.Time // at or after, UTC
-	Channel string
-	Owner   string
-	Kind    node.Kind
-	State   node.State
-	Result  node.Result
-	Op      event.Op
-	Name    string
-	Group   string
-	PathRe  string // RE2, found in the path joined with "."
-	NodeID  node.ID
-	IDs     []string // event ids
-	Limit   int      // 0: 1000
+	From         time.Time // after, UTC
+	FromSequence int64     // and, of the events at From, those behind this sequence; 0: none of them
+	Channel      string
+	Owner        string
+	Kind         node.Kind
+	State        node.State
+	Result       node.Result
+	Op           event.Op
+	Name         string
+	Group        string
+	PathRe       string // RE2, found in the path joined with "."
+	NodeID       node.ID
+	Keys         []node.ID // see event.Event.Key
+	Limit        int       // 0: 1000
 }
 
 // Events is the log.
@@ -147,48 +148,19 @@ type Events interface {
 	// instance. A driver whose commits reach the log at once returns 0.
 	Collect(ctx context.Context) (int, error)
 	// After returns up to limit events behind sequence that pass the filter,
-	// in order, and how far it has looked: the next call starts there.
+	// in order, and how far it has looked: the next call starts there. They
+	// may be fewer than there are, when they are large.
 	After(ctx context.Context, sequence int64, f event.Filter, limit int) (events []event.Event, looked int64, err error)
 	// LastSequence returns the sequence of the newest event; 0 for an empty log.
 	LastSequence(ctx context.Context) (int64, error)
-	// History returns events by their content, oldest first.
+	// History returns events by their content, in the order of time and then
+	// sequence: what comes behind the last one is found from its time and
+	// sequence. There may be fewer than the limit although more would pass,
+	// when they are large; none means that there are no more.
 	History(ctx context.Context, h History) ([]event.Event, error)
 	// Prune removes up to limit events from before the time, oldest first,
 	// and returns how many. Sequences are never used again.
 	Prune(ctx context.Context, before time.Time, limit int) (int, error)
-}
-
-// Subscription is a listener's place in the log.
-type Subscription struct {
-	ID           int64     `json:"id"`
-	Channel      string    `json:"channel"`
-	User         string    `json:"user"`
-	Promiscuous  bool      `json:"promiscuous"`
-	SubscriberID string    `json:"-"` // "": not durable
-	Acknowledged int64     `json:"-"` // all up to this sequence has been dealt with
-	Delivered    int64     `json:"-"` // handed out last, not yet acknowledged
-	LastPoll     time.Time `json:"-"` // UTC
-	Created      time.Time `json:"-"` // UTC
-}
-
-// Subscriptions keeps the listeners' places, so that any instance can answer
-// the next poll.
-type Subscriptions interface {
-	// Subscribe makes a subscription and gives it an id. For a durable one
-	// that exists it returns that, with its place (channel and promiscuity
-	// as given now); what was delivered and not acknowledged will be
-	// delivered again, so Delivered goes back to Acknowledged. Denied when it
-	// belongs to another user.
-	Subscribe(ctx context.Context, s Subscription) (Subscription, error)
-	// Subscription returns one; NotFound.
-	Subscription(ctx context.Context, id int64) (Subscription, error)
-	// Polled notes a poll: everything up to acknowledged is dealt with, and
-	// delivered is what is being handed out now. Neither goes backwards here.
-	Polled(ctx context.Context, id int64, acknowledged, delivered int64, at time.Time) error
-	// Unsubscribe removes one; NotFound.
-	Unsubscribe(ctx context.Context, id int64) error
-	// Subscriptions lists all, by id.
-	Subscriptions(ctx context.Context) ([]Subscription, error)
 }
 
 // Cursors keeps how far each function has worked through the log.

@@ -250,6 +250,7 @@ func (s *Store) After(ctx context.Context, sequence int64, f event.Filter, limit
 	}
 	filter := bson.D{{Key: "sequence_id", Value: bson.D{{Key: "$gt", Value: sequence}, {Key: "$lte", Value: last}}}}
 	filter = equal(filter, "channel", f.Channel)
+	filter = equal(filter, "owner", f.Owner)
 	filter = anyOf(filter, "data.op", f.Ops)
 	filter = anyOf(filter, "data.kind", f.Kinds)
 	filter = anyOf(filter, "data.state", f.States)
@@ -257,12 +258,12 @@ func (s *Store) After(ctx context.Context, sequence int64, f event.Filter, limit
 	if len(f.Ops)+len(f.Kinds)+len(f.States) > 0 {
 		keep = f.Match // a list in the data passes the server's filter
 	}
-	events, err := s.find(ctx, filter, limit, keep)
+	events, all, err := s.find(ctx, filter, ascending("sequence_id", "_id"), limit, keep)
 	switch {
 	case err != nil:
 		return nil, sequence, s.failure(ctx, call, err)
-	case limit > 0 && len(events) == limit:
-		return events, events[limit-1].Sequence, nil
+	case !all:
+		return events, events[len(events)-1].Sequence, nil
 	}
 	return events, last, nil
 }
@@ -283,7 +284,7 @@ func anyOf[T ~string](filter bson.D, field string, values []T) bson.D {
 
 const historyLimit = 1000
 
-// History returns events by their content, oldest first.
+// History returns events by their content, in the order of time.
 func (s *Store) History(ctx context.Context, h store.History) ([]event.Event, error) {
 	path, err := regexp.Compile(h.PathRe)
 	if err != nil {
@@ -300,14 +301,20 @@ func (s *Store) History(ctx context.Context, h store.History) ([]event.Event, er
 	if limit <= 0 {
 		limit = historyLimit
 	}
-	events, err := s.find(ctx, historyFilter(h), limit, keep)
+	events, _, err := s.find(ctx, historyFilter(h), ascending("timestamp", "sequence_id"), limit, keep)
 	return events, s.failure(ctx, "mongo.History()", err)
 }
 
 func historyFilter(h store.History) bson.D {
 	filter := bson.D{}
 	if !h.From.IsZero() {
-		filter = append(filter, bson.E{Key: "timestamp", Value: set("$gte", ceil(h.From))})
+		from := stored(h.From)
+		later := set("timestamp", set("$gt", from))
+		if h.FromSequence > 0 {
+			behind := bson.D{{Key: "timestamp", Value: from}, {Key: "sequence_id", Value: set("$gt", h.FromSequence)}}
+			later = set("$or", bson.A{later, behind})
+		}
+		filter = append(filter, later...)
 	}
 	for _, f := range []struct{ field, value string }{
 		{"channel", h.Channel}, {"owner", h.Owner}, {"data.kind", string(h.Kind)}, {"data.state", string(h.State)},
@@ -315,48 +322,55 @@ func historyFilter(h store.History) bson.D {
 	} {
 		filter = equal(filter, f.field, f.value)
 	}
-	if len(h.IDs) == 0 {
+	if len(h.Keys) == 0 {
 		return filter
 	}
 	keys := bson.A{}
-	for _, id := range h.IDs {
-		if key, err := bson.ObjectIDFromHex(id); err == nil {
+	for _, id := range h.Keys {
+		if key, err := bson.ObjectIDFromHex(string(id)); err == nil {
 			keys = append(keys, key)
 		}
 	}
-	return append(filter, bson.E{Key: "$or", Value: bson.A{set("_event", set("$in", h.IDs)), byID(set("$in", keys))}})
+	return append(filter, byID(set("$in", keys))...)
 }
 
 // ceil is the first time of a BSON date that is not before t.
 func ceil(t time.Time) time.Time { return stored(t.Add(time.Millisecond - time.Nanosecond)) }
 
+// mostBytes is about how much data of events is read at a time.
+const mostBytes = 8 << 20
+
 // find returns up to limit events (0: all) that pass the filter and keep, in
-// order.
-func (s *Store) find(ctx context.Context, filter bson.D, limit int, keep func(event.Event) bool) ([]event.Event, error) {
-	o := options.Find().SetSort(ascending("sequence_id", "_id"))
+// order, or fewer when they are large. all says that there are no more.
+func (s *Store) find(ctx context.Context, filter, order bson.D, limit int, keep func(event.Event) bool) (events []event.Event, all bool, err error) {
+	o := options.Find().SetSort(order)
 	if limit > 0 && keep == nil {
 		o.SetLimit(int64(limit))
 	}
 	cursor, err := s.events.Find(ctx, filter, o)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer closeQuietly(ctx, cursor)
-	events := []event.Event{}
-	for (limit <= 0 || len(events) < limit) && cursor.Next(ctx) {
+	events = []event.Event{}
+	for size := 0; cursor.Next(ctx); {
 		var l logged
 		if err := cursor.Decode(&l); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		e, err := l.event()
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		if keep == nil || keep(e) {
-			events = append(events, e)
+		if keep != nil && !keep(e) {
+			continue
+		}
+		events = append(events, e)
+		if size += len(e.Data); size > mostBytes || len(events) == limit {
+			return events, false, nil
 		}
 	}
-	return events, cursor.Err()
+	return events, true, cursor.Err()
 }
 
 // Prune removes up to limit events from before the time, oldest first. It notes

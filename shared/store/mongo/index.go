@@ -94,10 +94,11 @@ func (s *Store) createIndexes(ctx context.Context) error {
 	for _, fields := range nodeIndexes {
 		nodes = append(nodes, on(append(slices.Clone(fields), "_seq", "_id")...))
 	}
-	events := []index{on("sequence_id", "_id"), on("timestamp", "_id"), own("_event")}
+	events := []index{on("sequence_id", "_id"), on("timestamp", "_id"), on("timestamp", "sequence_id"), own("_event"),
+		on("channel", "sequence_id"), on("channel", "owner", "sequence_id")}
 	// One field of the data in each: it may hold lists, and no index takes two.
-	for _, field := range []string{"channel", "owner", "data.id", "data.kind", "data.name"} {
-		events = append(events, on(field, "sequence_id", "_id"))
+	for _, field := range []string{"channel", "owner", "data.id", "data.name", "data.group", "data.kind", "data.state", "data.result", "data.op"} {
+		events = append(events, on(field, "timestamp", "sequence_id"))
 	}
 	for _, c := range []struct {
 		collection *mongo.Collection
@@ -105,8 +106,8 @@ func (s *Store) createIndexes(ctx context.Context) error {
 	}{
 		{s.nodes, nodes},
 		{s.events, events},
-		{s.subscribers, []index{{fields: []string{"subscriber_id"}, unique: true, called: "unique_subscriber_id"}, own("_subscription"), on("last_event_id")}},
-		{s.listeners, []index{own("_subscription")}},
+		{s.subscribers, []index{{fields: []string{"subscriber_id"}, unique: true, called: "unique_subscriber_id"}, own("_subscription"), on("last_event_id"), on("_seen")}},
+		{s.listeners, []index{own("_subscription"), on("_seen")}},
 		{s.users, []index{{fields: []string{"username"}, unique: true}, own("_username"), own("_email"), on("_seq", "_id"), on("groups.name", "_seq", "_id"),
 			on("is_superuser", "is_active", "_seq", "_id"), on("is_active", "_seq", "_id"), on("is_verified", "_seq", "_id")}},
 		{s.groups, []index{{fields: []string{"name"}, unique: true}}},

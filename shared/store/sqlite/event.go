@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"math"
 	"regexp"
 	"strings"
 	"time"
@@ -14,6 +15,27 @@ import (
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/store"
 )
+
+// eventTable: History finds events by an index for each of its filters, which
+// goes on in the order of its answer; listeners by channel and owner.
+func eventTable() string {
+	var b strings.Builder
+	b.WriteString(`CREATE TABLE event (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, channel TEXT NOT NULL, type TEXT NOT NULL, source TEXT NOT NULL,
+	time TEXT NOT NULL, owner TEXT NOT NULL, treeid TEXT NOT NULL, attributes TEXT,
+	op TEXT, kind TEXT, state TEXT, result TEXT, name TEXT, "group" TEXT, path TEXT, node TEXT, data TEXT NOT NULL);
+CREATE INDEX event_time ON event (time);
+CREATE INDEX event_listener ON event (channel);
+CREATE INDEX event_own_listener ON event (channel, owner);
+`)
+	for _, c := range selective {
+		fmt.Fprintf(&b, "CREATE INDEX event_%s ON event (%s, time) WHERE %s IS NOT NULL;\n", c, quoted(c), quoted(c))
+	}
+	return b.String()
+}
+
+// selective are the columns that History filters on, the one that leaves the
+// fewest events first: the first that is asked for is looked up.
+var selective = []string{"node", "name", "group", "owner", "result", "kind", "state", "op", "channel"}
 
 const insertEvent = `INSERT INTO event (seq, id, channel, type, source, time, owner, treeid, attributes,
 	op, kind, state, result, name, "group", path, node, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
@@ -86,21 +108,40 @@ func (s *Store) After(ctx context.Context, sequence int64, f event.Filter, limit
 	if err != nil {
 		return nil, sequence, err
 	}
+	text, args := between(sequence, last, f)
+	events, all, err := s.events(ctx, text, args, limit)
+	switch {
+	case err != nil:
+		return nil, sequence, s.failure(ctx, call, err)
+	case !all:
+		return events, events[len(events)-1].Sequence, nil
+	}
+	return events, max(last, sequence), nil
+}
+
+// between asks for the events behind one sequence up to another.
+func between(sequence, last int64, f event.Filter) (string, []any) {
 	var w filter
 	w.add("seq > ?", sequence)
 	w.add("seq <= ?", last)
 	w.equal("channel", f.Channel)
+	w.equal("owner", f.Owner)
 	w.oneOf("op", texts(f.Ops))
 	w.oneOf("kind", texts(f.Kinds))
 	w.oneOf("state", texts(f.States))
-	events, err := s.events(ctx, selectEvent+w.text+" ORDER BY seq LIMIT ?", append(w.args, orAll(limit)))
+	return selectEvent + inOrder(f) + w.text + " ORDER BY seq", w.args
+}
+
+// inOrder names the index that gives a channel's events by sequence. The
+// planner would take one that has to be sorted.
+func inOrder(f event.Filter) string {
 	switch {
-	case err != nil:
-		return nil, sequence, s.failure(ctx, call, err)
-	case limit > 0 && len(events) == limit:
-		return events, events[limit-1].Sequence, nil
+	case f.Channel == "":
+		return " NOT INDEXED"
+	case f.Owner == "":
+		return " INDEXED BY event_listener"
 	}
-	return events, max(last, sequence), nil
+	return " INDEXED BY event_own_listener"
 }
 
 // LastSequence returns the sequence of the newest event.
@@ -112,34 +153,47 @@ func (s *Store) LastSequence(ctx context.Context) (int64, error) {
 
 const historyLimit = 1000
 
-// History returns events by their content, oldest first.
+// History returns events by their content, in the order of time.
 func (s *Store) History(ctx context.Context, h store.History) ([]event.Event, error) {
 	if _, err := regexp.Compile(h.PathRe); err != nil {
 		return nil, s.failure(ctx, "sqlite.History()", errs.New(errs.Invalid, "path: %s", err))
-	}
-	var w filter
-	if !h.From.IsZero() {
-		w.add("time >= ?", node.FormatTime(h.From))
-	}
-	w.equal("channel", h.Channel)
-	w.equal("owner", h.Owner)
-	w.equal("kind", string(h.Kind))
-	w.equal("state", string(h.State))
-	w.equal("result", string(h.Result))
-	w.equal("op", string(h.Op))
-	w.equal("name", h.Name)
-	w.equal(`"group"`, h.Group)
-	w.equal("node", string(h.NodeID))
-	w.oneOf("id", h.IDs)
-	if h.PathRe != "" {
-		w.add("re(?, path)", h.PathRe)
 	}
 	limit := h.Limit
 	if limit <= 0 {
 		limit = historyLimit
 	}
-	events, err := s.events(ctx, selectEvent+w.text+" ORDER BY seq LIMIT ?", append(w.args, limit))
+	text, args := asked(h)
+	events, _, err := s.events(ctx, text, args, limit)
 	return events, s.failure(ctx, "sqlite.History()", err)
+}
+
+// asked asks for the events that h selects.
+func asked(h store.History) (string, []any) {
+	var w filter
+	index := " INDEXED BY event_time"
+	values := map[string]string{
+		"node": string(h.NodeID), "name": h.Name, "group": h.Group, "owner": h.Owner, "result": string(h.Result), "kind": string(h.Kind),
+		"state": string(h.State), "op": string(h.Op), "channel": h.Channel,
+	}
+	for _, c := range selective {
+		if values[c] != "" && w.text == "" {
+			index = " INDEXED BY event_" + c
+		}
+		w.equal(quoted(c), values[c])
+	}
+	from := h.FromSequence
+	if from == 0 {
+		from = math.MaxInt64
+	}
+	w.add("(time, seq) > (?, ?)", node.FormatTime(h.From), from)
+	if len(h.Keys) > 0 {
+		index = " NOT INDEXED"
+		w.sequences(h.Keys)
+	}
+	if h.PathRe != "" {
+		w.add("re(?, path)", h.PathRe)
+	}
+	return selectEvent + index + w.text + " ORDER BY time, seq", w.args
 }
 
 // Prune removes up to limit events from before the time, oldest first.
@@ -156,21 +210,29 @@ func (s *Store) Prune(ctx context.Context, before time.Time, limit int) (int, er
 	return int(removed), s.failure(ctx, "sqlite.Prune()", err)
 }
 
-func (s *Store) events(ctx context.Context, text string, args []any) ([]event.Event, error) {
-	rows, err := s.read.QueryContext(ctx, text, args...)
+// mostBytes is about how much data of events is read at a time.
+const mostBytes = 8 << 20
+
+// events reads up to limit events (0: all), or fewer when they are large. all
+// says that there are no more.
+func (s *Store) events(ctx context.Context, text string, args []any, limit int) (events []event.Event, all bool, err error) {
+	rows, err := s.read.QueryContext(ctx, text+" LIMIT ?", append(args, orAll(limit))...)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer rows.Close()
-	events := []event.Event{}
-	for rows.Next() {
+	events = []event.Event{}
+	for size := 0; rows.Next(); {
 		e, err := scanEvent(rows)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		events = append(events, e)
+		if size += len(e.Data); size > mostBytes || len(events) == limit {
+			return events, false, nil
+		}
 	}
-	return events, rows.Err()
+	return events, true, rows.Err()
 }
 
 func scanEvent(rows *sql.Rows) (event.Event, error) {
@@ -232,6 +294,15 @@ func (w *filter) oneOf(column string, values []string) {
 		args[i] = v
 	}
 	w.add(column+" IN ("+strings.TrimSuffix(strings.Repeat("?, ", len(args)), ", ")+")", args...)
+}
+
+// sequences selects by the keys of events.
+func (w *filter) sequences(keys []node.ID) {
+	args := make([]any, len(keys))
+	for i, key := range keys {
+		args[i] = event.SequenceOf(key)
+	}
+	w.add("seq IN ("+strings.TrimSuffix(strings.Repeat("?, ", len(args)), ", ")+")", args...)
 }
 
 func texts[T ~string](list []T) []string {

@@ -2,7 +2,9 @@ package sqlite
 
 import (
 	"context"
+	"math"
 
+	"github.com/kernelflow/kernelflow/shared/event"
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/store"
 	"github.com/kernelflow/kernelflow/shared/telemetry"
@@ -52,4 +54,16 @@ func (s *Store) ExplainTelemetry(ctx context.Context, f telemetry.Filter, p stor
 	page, pageArgs := telemetryPage(f, p)
 	tally, tallyArgs := tallies(f, []telemetry.Field{telemetry.Arch})
 	return s.steps(ctx, clause{page, pageArgs}, clause{tally, tallyArgs})
+}
+
+// ExplainHistory is Explain for what History asks.
+func (s *Store) ExplainHistory(ctx context.Context, h store.History) ([]string, error) {
+	text, args := asked(h)
+	return s.steps(ctx, clause{text, args})
+}
+
+// ExplainAfter is Explain for what After asks.
+func (s *Store) ExplainAfter(ctx context.Context, f event.Filter) ([]string, error) {
+	text, args := between(1, math.MaxInt64, f)
+	return s.steps(ctx, clause{text, args})
 }

@@ -140,7 +140,7 @@ func firstSchema() string {
 		fmt.Fprintf(&b, "CREATE INDEX %s ON node (%s);\n", quoted(name), quotedList(index.columns))
 		stats += fmt.Sprintf(",\n('node', '%s', '1000000 %s')", name, strings.Trim(fmt.Sprint(index.shared), "[]"))
 	}
-	return b.String() + otherTables + accountTables + telemetryTable() + kvTable + stats + ";\n"
+	return b.String() + otherTables + accountTables + telemetryTable() + kvTable + eventTable() + subscriptionTable + stats + ";\n"
 }
 
 const jobKey = `CREATE UNIQUE INDEX node_job ON node (ifnull(parent, ''), name, "data.runtime", ifnull("data.platform", ''), retry_counter)
@@ -157,17 +157,6 @@ END;
 CREATE TABLE hierarchy (root TEXT, request TEXT, first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (root, request)) WITHOUT ROWID;
 CREATE TABLE log (last INTEGER NOT NULL);
 INSERT INTO log VALUES (0);
-CREATE TABLE event (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, channel TEXT NOT NULL, type TEXT NOT NULL, source TEXT NOT NULL,
-	time TEXT NOT NULL, owner TEXT NOT NULL, treeid TEXT NOT NULL, attributes TEXT,
-	op TEXT, kind TEXT, state TEXT, result TEXT, name TEXT, "group" TEXT, path TEXT, node TEXT, data TEXT NOT NULL);
-CREATE INDEX event_channel ON event (channel);
-CREATE INDEX event_time ON event (time);
-CREATE INDEX event_node ON event (node);
-CREATE INDEX event_kind ON event (kind, state);
-CREATE INDEX event_name ON event (name);
-CREATE INDEX event_owner ON event (owner);
-CREATE TABLE subscription (id INTEGER PRIMARY KEY AUTOINCREMENT, channel TEXT NOT NULL, user TEXT NOT NULL, promiscuous INTEGER NOT NULL,
-	subscriber TEXT UNIQUE, acknowledged INTEGER NOT NULL, delivered INTEGER NOT NULL, polled TEXT, created TEXT NOT NULL);
 CREATE TABLE cursor (name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE claim (key TEXT PRIMARY KEY, holder TEXT NOT NULL, until TEXT) WITHOUT ROWID;
 CREATE TABLE dead_letter (function TEXT, event TEXT, time TEXT NOT NULL, doc TEXT NOT NULL, PRIMARY KEY (function, event)) WITHOUT ROWID;

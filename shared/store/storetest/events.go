@@ -88,6 +88,14 @@ func (s *suite) testAfterTellsHowFarItLooked(t *testing.T) {
 	if err != nil || !dense(events, 4) || len(events) != 2 || looked != 5 {
 		t.Errorf("%v, looked to %d: %v", sequences(events), looked, err)
 	}
+	events, looked, err = st.After(t.Context(), 0, event.Filter{Channel: event.ChannelNode, Owner: "eve"}, 100)
+	if err != nil || len(events) != 0 || looked != 5 {
+		t.Errorf("of another owner: %v, looked to %d: %v", sequences(events), looked, err)
+	}
+	events, looked, err = st.After(t.Context(), 2, event.Filter{Channel: event.ChannelNode, Owner: "admin"}, 1)
+	if err != nil || !dense(events, 3) || len(events) != 1 || looked != 3 {
+		t.Errorf("the next of an owner: %v, looked to %d: %v", sequences(events), looked, err)
+	}
 	events, looked, err = st.After(t.Context(), 5, event.Filter{}, 100)
 	if err != nil || len(events) != 0 || looked != 5 {
 		t.Errorf("at the end: %d events, looked to %d: %v", len(events), looked, err)
@@ -132,14 +140,17 @@ func (s *suite) testHistory(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := logged(t, st)
+	at := all[1].Time
 	for name, tc := range map[string]struct {
 		history store.History
 		want    string
 	}{
-		"everything":    {store.History{}, "1 2 3 4"},
-		"from":          {store.History{From: middle, Channel: "node"}, "2 3"},
+		"everything":    {store.History{}, "1 4 2 3"},
+		"from":          {store.History{From: start, Channel: "node"}, "2 3"},
+		"from a place":  {store.History{From: at, FromSequence: 2}, "3"},
+		"from is after": {store.History{From: at}, ""},
 		"channel":       {store.History{Channel: "custom"}, "4"},
-		"owner":         {store.History{Owner: "bob"}, "2 3 4"},
+		"owner":         {store.History{Owner: "bob"}, "4 2 3"},
 		"kind":          {store.History{Kind: node.KindJob}, "2 3"},
 		"state":         {store.History{State: node.Done}, "3"},
 		"result":        {store.History{Result: node.Fail}, "3"},
@@ -148,8 +159,10 @@ func (s *suite) testHistory(t *testing.T) {
 		"group":         {store.History{Group: "ktest"}, "2 3"},
 		"path":          {store.History{PathRe: `^checkout\.kt`}, "2 3"},
 		"node":          {store.History{NodeID: ID(1)}, "1"},
-		"ids":           {store.History{IDs: []string{all[0].ID, all[3].ID}}, "1 4"},
-		"limit":         {store.History{Limit: 2}, "1 2"},
+		"keys":          {store.History{Keys: []node.ID{all[0].Key(), all[3].Key(), ID(1)}}, "1 4"},
+		"limit":         {store.History{Limit: 2}, "1 4"},
+		"all at once": {store.History{From: start, FromSequence: 1, Channel: "node", Owner: "bob", Kind: node.KindJob, State: node.Done, Result: node.Fail,
+			Op: event.Updated, Name: "ktest", Group: "ktest", PathRe: "k", NodeID: ID(2), Keys: []node.ID{all[2].Key()}, Limit: 5}, "3"},
 		"nothing there": {store.History{Name: "none"}, ""},
 	} {
 		events, err := st.History(t.Context(), tc.history)
@@ -159,6 +172,37 @@ func (s *suite) testHistory(t *testing.T) {
 	}
 	if _, err := st.History(t.Context(), store.History{PathRe: "("}); !errors.Is(err, errs.Invalid) {
 		t.Errorf("a broken expression: %v", err)
+	}
+}
+
+func (s *suite) testLargeEvents(t *testing.T) {
+	st := s.open(t)
+	const total = 4
+	for n := range total {
+		e := published(n + 1)
+		e.Data = json.RawMessage(`"` + strings.Repeat("x", 3<<20) + `"`)
+		if err := st.Append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var looked, last int64
+	for calls := 0; looked < total; calls++ {
+		events, to, err := st.After(t.Context(), looked, event.Filter{}, 100)
+		if err != nil || len(events) == 0 || len(events) == total || !dense(events, looked+1) || to != events[len(events)-1].Sequence {
+			t.Fatalf("after %d: %v, looked to %d: %v", looked, sequences(events), to, err)
+		}
+		looked = to
+	}
+	for last < total {
+		h := store.History{Limit: 100}
+		if last > 0 {
+			h.From, h.FromSequence = start, last
+		}
+		events, err := st.History(t.Context(), h)
+		if err != nil || len(events) == 0 || len(events) == total || !dense(events, last+1) {
+			t.Fatalf("history from %d: %v: %v", last, sequences(events), err)
+		}
+		last = events[len(events)-1].Sequence
 	}
 }
 
@@ -180,60 +224,5 @@ func (s *suite) testPrune(t *testing.T) {
 	create(t, st, Checkout(6))
 	if events := logged(t, st); len(events) != 1 || events[0].Sequence != 6 {
 		t.Errorf("after pruning, sequences %v", sequences(events))
-	}
-}
-
-func (s *suite) testDurableSubscriber(t *testing.T) {
-	first, second := s.pair(t)
-	ctx := t.Context()
-	sub, err := first.Subscribe(ctx, store.Subscription{Channel: "node", User: "bob", SubscriberID: "dash", Acknowledged: 7, Delivered: 7})
-	if err != nil || sub.ID == 0 || sub.Created.IsZero() {
-		t.Fatalf("%+v: %v", sub, err)
-	}
-	at := start.Add(time.Minute)
-	for _, step := range [][2]int64{{8, 9}, {3, 4}} {
-		if err := second.Polled(ctx, sub.ID, step[0], step[1], at); err != nil {
-			t.Fatal(err)
-		}
-	}
-	again, err := second.Subscribe(ctx, store.Subscription{Channel: "other", User: "bob", SubscriberID: "dash", Promiscuous: true})
-	if err != nil || again.ID != sub.ID || again.Acknowledged != 8 || again.Delivered != 8 || !again.LastPoll.Equal(at) || again.Channel != "other" || !again.Promiscuous {
-		t.Errorf("%+v: %v", again, err)
-	}
-	if kept, err := first.Subscription(ctx, sub.ID); err != nil || asJSON(t, kept) != asJSON(t, again) {
-		t.Errorf("%+v: %v", kept, err)
-	}
-	if _, err := first.Subscribe(ctx, store.Subscription{Channel: "node", User: "eve", SubscriberID: "dash"}); !errors.Is(err, errs.Denied) {
-		t.Errorf("another user: %v", err)
-	}
-}
-
-func (s *suite) testPassingSubscriber(t *testing.T) {
-	st := s.open(t)
-	ctx := t.Context()
-	one, err := st.Subscribe(ctx, store.Subscription{Channel: "node", User: "bob"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	two, err := st.Subscribe(ctx, store.Subscription{Channel: "node", User: "bob"})
-	if err != nil || one.ID == two.ID {
-		t.Errorf("ids %d and %d: %v", one.ID, two.ID, err)
-	}
-	if list, err := st.Subscriptions(ctx); err != nil || len(list) != 2 || list[0].ID != one.ID {
-		t.Errorf("%+v: %v", list, err)
-	}
-	if err := st.Unsubscribe(ctx, one.ID); err != nil {
-		t.Error(err)
-	}
-	for what, err := range map[string]error{
-		"Unsubscribe": st.Unsubscribe(ctx, one.ID),
-		"Polled":      st.Polled(ctx, one.ID, 1, 1, start),
-	} {
-		if !errors.Is(err, errs.NotFound) {
-			t.Errorf("%s of a removed one: %v", what, err)
-		}
-	}
-	if _, err := st.Subscription(ctx, one.ID); !errors.Is(err, errs.NotFound) {
-		t.Errorf("Subscription of a removed one: %v", err)
 	}
 }
