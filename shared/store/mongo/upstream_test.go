@@ -85,7 +85,9 @@ func kernelciNodes() []any {
 		{Key: "created", Value: date(early)}, {Key: "updated", Value: date(early)}, {Key: "timeout", Value: date(early)}, {Key: "owner", Value: "production"},
 		{Key: "user_groups", Value: nil}, {Key: "retry_counter", Value: nil}, {Key: "processed_by_kcidb_bridge", Value: nil},
 	}
-	lax := append(common(6, "checkout", "checkout", bson.A{"checkout"}, nil), bson.E{Key: "data", Value: bson.D{{Key: "kernel_revision", Value: nil}}})
+	nowhere := revision()
+	nowhere[0].Value = "" // a tree without a name
+	lax := append(common(6, "checkout", "checkout", bson.A{"checkout"}, nil), bson.E{Key: "data", Value: bson.D{{Key: "kernel_revision", Value: nowhere}}})
 	return []any{checkout, kbuild, job, regression, old, lax}
 }
 
@@ -386,7 +388,9 @@ func TestALaxNodeOfKernelCIIsChangedButNotForTheWorse(t *testing.T) {
 	if _, err := st.Update(t.Context(), storetest.ID(6), func(n *node.Node) error { n.Name = ""; return nil }); !errors.Is(err, errs.Invalid) {
 		t.Errorf("without a name: %v", err)
 	}
-	if _, err := st.Create(t.Context(), node.Node{ID: storetest.ID(20), Kind: node.KindCheckout, Name: "checkout", Path: []string{"checkout"}}); !errors.Is(err, errs.Invalid) {
+	like := storetest.Checkout(20)
+	like.Data["kernel_revision"].(map[string]any)["tree"] = ""
+	if _, err := st.Create(t.Context(), like); !errors.Is(err, errs.Invalid) {
 		t.Errorf("a new one like it: %v", err)
 	}
 }
@@ -437,6 +441,22 @@ func TestAJobOfKernelCIExistsOnce(t *testing.T) {
 	}
 	if _, err := st.Create(t.Context(), job); !errors.Is(err, errs.Conflict) {
 		t.Errorf("another attempt again: %v", err)
+	}
+}
+
+func TestJobsThatKernelCIMadeTwiceAreChanged(t *testing.T) {
+	uri := mongotest.Start(t)
+	name, db := kernelci(t, uri)
+	twin := slices.Clone(kernelciNodes()[2].(bson.D))
+	twin[0].Value = oid(7)
+	if _, err := db.Collection("node").InsertOne(t.Context(), twin); err != nil {
+		t.Fatal(err)
+	}
+	st := open(t, mongo.Options{URI: uri, Database: name, Now: clockAt(start)})
+	for _, n := range []int{3, 7} {
+		if _, err := st.Update(t.Context(), storetest.ID(n), func(n *node.Node) error { n.State = node.Done; return nil }); err != nil {
+			t.Errorf("node %d: %v", n, err)
+		}
 	}
 }
 
