@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -64,6 +65,7 @@ type Options struct {
 	Logins    LoginLimits   // zero: 10 by account and 50 by address in 5 minutes
 	KeepAlive time.Duration // between two signs of life to a listener; 0: 45 s
 	PopWait   time.Duration // for an item of a list; 0: 30 s
+	Patience  time.Duration // for a list of nodes; 0: 15 s
 	MaxUpload int64         // bytes of an artifact; 0: 4 GiB
 	Now       func() time.Time
 	Rand      io.Reader
@@ -84,6 +86,7 @@ type Function struct {
 	limits    LoginLimits
 	keepAlive time.Duration
 	popWait   time.Duration
+	patience  time.Duration
 	maxUpload int64
 	unpacking chan struct{} // an archive each
 	now       func() time.Time
@@ -101,7 +104,7 @@ func New(o Options) (http.Handler, error) {
 	f := &Function{
 		store: o.Store, watch: o.Watch, bus: o.Bus, storage: o.Storage, auth: o.Auth,
 		mail: o.Mail, mailFrom: o.MailFrom, mailing: make(chan struct{}, maxMailing), url: strings.TrimRight(o.URL, "/"), limits: o.Logins,
-		keepAlive: o.KeepAlive, popWait: o.PopWait, maxUpload: o.MaxUpload, now: o.Now, rand: o.Rand, log: o.Log,
+		keepAlive: o.KeepAlive, popWait: o.PopWait, patience: cmp.Or(o.Patience, listPatience), maxUpload: o.MaxUpload, now: o.Now, rand: o.Rand, log: o.Log,
 		unpacking: make(chan struct{}, maxUnpacking),
 	}
 	if f.keepAlive <= 0 {

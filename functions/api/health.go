@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,18 +49,31 @@ func writeText(w http.ResponseWriter, status int, text string) {
 	_, _ = w.Write([]byte(text + "\n"))
 }
 
+// ready asks all parts at once and names those that do not answer.
 func (f *Function) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTime)
 	defer cancel()
-	for _, part := range []struct {
+	parts := []struct {
 		name string
 		ping func(context.Context) error
-	}{{"store", f.store.Ping}, {"storage", f.storage.Ping}, {"channel", f.bus.Ping}} {
-		if err := part.ping(ctx); err != nil {
-			f.log.Warn("not ready", "part", part.name, "error", err)
-			writeText(w, http.StatusServiceUnavailable, "the "+part.name+" does not answer")
-			return
+	}{{"store", f.store.Ping}, {"storage", f.storage.Ping}, {"channel", f.bus.Ping}}
+	problems := make([]error, len(parts))
+	var group sync.WaitGroup
+	for i, part := range parts {
+		group.Go(func() { problems[i] = part.ping(ctx) })
+	}
+	group.Wait()
+	var away []string
+	for i, part := range parts {
+		if problems[i] != nil {
+			f.log.Warn("not ready", "part", part.name, "error", problems[i])
+			away = append(away, "the "+part.name+" does not answer")
 		}
+	}
+	if len(away) > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
+		writeText(w, http.StatusServiceUnavailable, strings.Join(away, "; "))
+		return
 	}
 	writeText(w, http.StatusOK, "ready")
 }

@@ -18,9 +18,9 @@ import (
 	"github.com/kernelflow/kernelflow/shared/node"
 )
 
-// listPatience is how long nodes may be looked for. Filters that an index
-// answers take milliseconds; others go through the nodes one by one, never
-// holding more than is sent, and are broken off after this.
+// listPatience is how long nodes may be looked for where the options do not
+// say. Filters that an index answers take milliseconds; others go through the
+// nodes one by one, never holding more than is sent, and are broken off then.
 const listPatience = 15 * time.Second
 
 // Filters reads a request's free query parameters.
@@ -105,7 +105,7 @@ func (f *Function) listNodes(ctx context.Context, in *listInput) (*listOutput, e
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	patience, cancel := context.WithTimeout(ctx, listPatience)
+	patience, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
 	page, err := f.page(patience, q, in)
 	if err != nil {
@@ -242,7 +242,7 @@ func (f *Function) fastNodes(ctx context.Context, in *fastInput) (*huma.StreamRe
 // streamNodes writes a list as it comes. Once it has begun an error can only
 // be shown by breaking off, which the client sees as an answer cut short.
 func (f *Function) streamNodes(ctx context.Context, hc huma.Context, q node.Query) {
-	patience, cancel := context.WithTimeout(ctx, listPatience)
+	patience, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
 	hc.SetHeader("Content-Type", "application/json")
 	w, encoder := hc.BodyWriter(), json.NewEncoder(hc.BodyWriter())
@@ -280,7 +280,7 @@ func (f *Function) countNodes(ctx context.Context, in *struct{ Filters }) (*coun
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	patience, cancel := context.WithTimeout(ctx, listPatience)
+	patience, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
 	count, err := f.store.Count(patience, q)
 	if err != nil {
