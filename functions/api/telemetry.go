@@ -102,8 +102,8 @@ func (f *Function) postTelemetry(ctx context.Context, in *telemetryInput) (*inse
 // TelemetryFilters is embedded by the inputs of the routes that ask: it is
 // what both the list and the counts can be narrowed to.
 type TelemetryFilters struct {
-	Since      string `query:"since" doc:"at or after this time, UTC"`
-	Until      string `query:"until" doc:"at or before this time, UTC"`
+	Since      timeIn `query:"since" doc:"at or after this time, UTC"`
+	Until      timeIn `query:"until" doc:"at or before this time, UTC"`
 	Kind       string `query:"kind" doc:"runtime_error, job_submission, job_skip, job_result or test_result; as of all texts, null: not set"`
 	Runtime    string `query:"runtime"`
 	Lab        string `query:"lab" doc:"another name of runtime"`
@@ -166,13 +166,14 @@ func (in *TelemetryFilters) filter() (telemetry.Filter, error) {
 
 func (in *TelemetryFilters) span(out *telemetry.Filter) error {
 	for _, bound := range []struct {
-		name, text string
-		to         *time.Time
+		name string
+		text timeIn
+		to   *time.Time
 	}{{"since", in.Since, &out.Since}, {"until", in.Until, &out.Until}} {
 		if bound.text == "" {
 			continue
 		}
-		at, err := node.ParseTime(bound.text)
+		at, err := node.ParseTime(string(bound.text))
 		if err != nil {
 			return errs.New(errs.Invalid, "%s: %s", bound.name, err)
 		}

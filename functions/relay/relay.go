@@ -63,9 +63,10 @@ func New(o Options) (*Function, error) {
 }
 
 const (
-	// pruneBatch is how many events are dropped at a time, so that nobody
-	// waits long for the database.
-	pruneBatch = 5000
+	// How many rows are dropped at a time, so that nobody waits long for the
+	// database: telemetry has more indexes.
+	eventBatch     = 5000
+	telemetryBatch = 500
 	// silence is after how long a listener that keeps no place is gone.
 	silence = time.Hour
 	// absence is after how long one that keeps its place is gone, as in KernelCI.
@@ -74,7 +75,8 @@ const (
 
 // Tick does all of it once.
 func (f *Function) Tick(ctx context.Context) error {
-	err := errors.Join(f.Flush(ctx), f.prune(ctx, f.Store.Prune, f.Events), f.prune(ctx, f.Store.PruneTelemetry, f.Telemetry),
+	err := errors.Join(f.Flush(ctx), f.prune(ctx, f.Store.Prune, eventBatch, f.Events),
+		f.prune(ctx, f.Store.PruneTelemetry, telemetryBatch, f.Telemetry),
 		f.forget(ctx), f.expire(ctx))
 	if err != nil {
 		return fmt.Errorf("relay.Tick: %w", err)
@@ -82,11 +84,11 @@ func (f *Function) Tick(ctx context.Context) error {
 	return nil
 }
 
-func (f *Function) prune(ctx context.Context, drop func(context.Context, time.Time, int) (int, error), retention time.Duration) error {
+func (f *Function) prune(ctx context.Context, drop func(context.Context, time.Time, int) (int, error), batch int, retention time.Duration) error {
 	before := f.Now().Add(-retention)
 	for {
-		n, err := drop(ctx, before, pruneBatch)
-		if err != nil || n < pruneBatch {
+		n, err := drop(ctx, before, batch)
+		if err != nil || n < batch {
 			return err
 		}
 	}
@@ -94,8 +96,8 @@ func (f *Function) prune(ctx context.Context, drop func(context.Context, time.Ti
 
 func (f *Function) forget(ctx context.Context) error {
 	for {
-		n, err := f.Store.Forget(ctx, f.Now().Add(-silence), f.Now().Add(-absence), pruneBatch)
-		if err != nil || n < pruneBatch {
+		n, err := f.Store.Forget(ctx, f.Now().Add(-silence), f.Now().Add(-absence), eventBatch)
+		if err != nil || n < eventBatch {
 			return err
 		}
 	}

@@ -140,9 +140,12 @@ func telemetryFilter(f telemetry.Filter) bson.D {
 		}
 		filter = append(filter, bson.E{Key: string(field), Value: set("$in", values)})
 	}
+	present := bson.A{}
 	for _, field := range f.Set {
-		condition := bson.D{{Key: string(field), Value: set("$nin", bson.A{nil, ""})}}
-		filter = append(filter, bson.E{Key: "$and", Value: bson.A{condition}})
+		present = append(present, set(string(field), set("$nin", bson.A{nil, ""})))
+	}
+	if len(present) > 0 {
+		filter = append(filter, bson.E{Key: "$and", Value: present})
 	}
 	return filter
 }
