@@ -127,7 +127,7 @@ func New(o Options) (http.Handler, error) {
 func (f *Function) routes() http.Handler {
 	versioned := newRouter()
 	api := humago.New(versioned, settings())
-	api.UseMiddleware(f.authenticate)
+	api.UseMiddleware(alwaysJSON, f.authenticate)
 	f.userRoutes(api)
 	f.nodeRoutes(api)
 	f.eventRoutes(api)
@@ -162,6 +162,14 @@ func settings() huma.Config {
 		},
 	}
 	return config
+}
+
+// alwaysJSON makes answers JSON whatever a client would rather have: forms are
+// a format too, but of bodies only.
+func alwaysJSON(ctx huma.Context, next func(huma.Context)) {
+	r, _ := humago.Unwrap(ctx)
+	r.Header.Del("Accept")
+	next(ctx)
 }
 
 var otherVersion = regexp.MustCompile(`^/(v[0-9.]+)(/|$)`)

@@ -65,9 +65,10 @@ func newSite(t testing.TB, options ...option) *site {
 	server := httptest.NewServer(handler)
 	t.Cleanup(func() {
 		server.Close()
-		for _, c := range []io.Closer{w, r, b, files} {
+		for _, c := range []io.Closer{w, r, files} {
 			check(t, c.Close())
 		}
+		_ = b.Close() // a test may have done so
 	})
 	s := &site{t: t, url: server.URL, handler: handler, store: r, auth: a}
 	s.admin = s.account("65f0000000000000000000a1", "admin", true)
