@@ -3,8 +3,8 @@
 // or Atlas.
 //
 // A database of a running KernelCI instance (kernelci-api) works as it is: its
-// collections `node`, `user`, `usergroup`, `eventhistory` and `subscriber_state`
-// are ours, with its names and types: `_id` is an ObjectId, a time is a date,
+// collections `node`, `user`, `usergroup`, `eventhistory`, `subscriber_state`
+// and `telemetry` are ours, with its names and types: `_id` is an ObjectId, a time is a date,
 // what is not set is null. What KernelCI does not have begins with "_" and is
 // not missed in its documents; it reads past ours. [Open] takes such a database
 // over: it notes how far the log has come, and gives accounts the names by which
@@ -47,8 +47,8 @@
 //     the same fault and no other: its models ask for less. The price: a fault
 //     that it hides may come in behind it.
 //   - Times are BSON dates, as KernelCI's are. The price: a node's times are cut
-//     to milliseconds, before they are returned. Nothing is ordered by them:
-//     nodes are by `_seq`, events by their sequence.
+//     to milliseconds, before they are returned. What happened within one is in
+//     order all the same: nodes by `_seq`, events by their sequence.
 //   - The sequence makes the key of an event, instead of a unique index on
 //     `sequence_id`: that one could not be built over KernelCI's events, which
 //     begin again at 1 when its Redis was emptied, and lack a sequence when
@@ -61,7 +61,8 @@
 //     one that KernelCI has made goes on to work: Prune and Open note the newest
 //     sequence, so that none is used again when all events are gone.
 //   - No index of KernelCI's is touched or made a second time: one on the same
-//     keys is taken for ours, whatever its name and options.
+//     keys is taken for ours, whatever its name and options. The price of the
+//     others: Open waits until they are built, on a large database for minutes.
 //   - The order of creation is `_seq`, microseconds of the instance's clock
 //     and never less than what it gave before; KernelCI's nodes, which have
 //     none, come before all others, by `_id`. A counter in the database would

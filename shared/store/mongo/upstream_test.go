@@ -22,6 +22,7 @@ import (
 	"github.com/kernelflow/kernelflow/shared/store/mongo"
 	"github.com/kernelflow/kernelflow/shared/store/mongo/mongotest"
 	"github.com/kernelflow/kernelflow/shared/store/storetest"
+	"github.com/kernelflow/kernelflow/shared/telemetry"
 	"github.com/kernelflow/kernelflow/shared/user"
 )
 
@@ -142,8 +143,13 @@ func kernelci(t *testing.T, uri string) (string, *driver.Database) {
 			kernelciEvent(33, 43, early.Add(2*time.Minute), "a word"),
 		},
 		"subscriber_state": {subscriber("scheduler-prod-1", 41), subscriber("dashboard", 0)},
-		"usergroup":        {bson.D{{Key: "_id", Value: oid(80)}, {Key: "name", Value: "node:edit:any"}}},
-		"user":             {kernelciUser(81, "Production", "_id"), kernelciUser(82, "bob", "id"), kernelciUser(83, "BOB", "_id")},
+		"telemetry": {bson.D{
+			{Key: "_id", Value: oid(60)}, {Key: "kind", Value: "job_result"}, {Key: "runtime", Value: "lava-lab"}, {Key: "device_type", Value: "board"},
+			{Key: "device_id", Value: nil}, {Key: "node_id", Value: string(storetest.ID(3))}, {Key: "result", Value: "incomplete"}, {Key: "is_infra_error", Value: true},
+			{Key: "ts", Value: date(early)}, {Key: "extra", Value: bson.D{{Key: "attempt", Value: int32(2)}}},
+		}},
+		"usergroup": {bson.D{{Key: "_id", Value: oid(80)}, {Key: "name", Value: "node:edit:any"}}},
+		"user":      {kernelciUser(81, "Production", "_id"), kernelciUser(82, "bob", "id"), kernelciUser(83, "BOB", "_id")},
 	} {
 		if _, err := db.Collection(collection).InsertMany(t.Context(), docs); err != nil {
 			t.Fatal(err)
@@ -599,6 +605,21 @@ func TestAFunctionIsNotGivenWhatKernelCIHasDone(t *testing.T) {
 	}
 }
 
+func TestTelemetryOfKernelCIIsReadAndCounted(t *testing.T) {
+	uri := mongotest.Start(t)
+	name, _ := kernelci(t, uri)
+	st := open(t, mongo.Options{URI: uri, Database: name, Now: clockAt(start)})
+	found, err := st.FindTelemetry(t.Context(), telemetry.Filter{Since: early, Until: early}, store.TelemetryPage{Limit: 10})
+	if err != nil || len(found) != 1 || found[0].ID != storetest.ID(60) || !found[0].Time.Equal(early) || !found[0].InfraError ||
+		found[0].Texts[telemetry.Runtime] != "lava-lab" || found[0].Texts[telemetry.DeviceID] != "" || fmt.Sprint(found[0].Rest["extra"]) != "map[attempt:2]" {
+		t.Errorf("%+v: %v", found, err)
+	}
+	tallies, err := st.TallyTelemetry(t.Context(), telemetry.Filter{}, []telemetry.Field{telemetry.Runtime})
+	if err != nil || len(tallies) != 1 || tallies[0].Key[telemetry.Runtime] != "lava-lab" {
+		t.Errorf("%+v: %v", tallies, err)
+	}
+}
+
 func TestUsersOfKernelCILogIn(t *testing.T) {
 	uri := mongotest.Start(t)
 	name, db := kernelci(t, uri)
@@ -668,6 +689,10 @@ var known = map[string]map[string][]bson.Type{
 		"_id": {bson.TypeObjectID}, "email": {bson.TypeString}, "hashed_password": {bson.TypeString}, "is_active": {bson.TypeBoolean}, "is_superuser": {bson.TypeBoolean},
 		"is_verified": {bson.TypeBoolean}, "username": {bson.TypeString}, "groups": {bson.TypeArray},
 	},
+	"telemetry": {
+		"_id": {bson.TypeObjectID}, "ts": {bson.TypeDateTime}, "kind": {bson.TypeString}, "runtime": {bson.TypeString, bson.TypeNull}, "device_id": {bson.TypeString, bson.TypeNull},
+		"device_type": {bson.TypeString, bson.TypeNull}, "result": {bson.TypeString, bson.TypeNull}, "is_infra_error": {bson.TypeBoolean},
+	},
 	"usergroup": {"_id": {bson.TypeObjectID}, "name": {bson.TypeString}},
 }
 
@@ -727,6 +752,7 @@ func write(t *testing.T, st *mongo.Store) {
 	lab := user.Group{ID: storetest.ID(80), Name: "lab"}
 	for what, err := range map[string]error{
 		"Create": created, "Create below": below, "PutHierarchy": changed, "Collect": collected, "Subscribe": subscribed, "Polled": st.Polled(ctx, sub.ID, 1, 2, start),
+		"AddTelemetry":            st.AddTelemetry(ctx, []telemetry.Event{{ID: storetest.ID(60), Time: start, Texts: map[telemetry.Field]string{telemetry.Kind: "job_result"}}}),
 		"CreateGroup":             st.CreateGroup(ctx, lab),
 		"CreateUser":              st.CreateUser(ctx, user.User{ID: storetest.ID(81), Username: "bob", Email: "bob@example.org", PasswordHash: "x", Groups: []user.Group{lab}}),
 		"UpdateUser":              updateUser(ctx, st),
@@ -756,7 +782,7 @@ func checkKnown(t *testing.T, collection string, doc bson.Raw, fields map[string
 		if isKnown && !slices.Contains(types, e.Value().Type) {
 			t.Errorf("%s.%s is %s, want one of %v", collection, e.Key(), e.Value().Type, types)
 		}
-		if !isKnown && !strings.HasPrefix(e.Key(), "_") {
+		if !isKnown && !strings.HasPrefix(e.Key(), "_") && collection != "telemetry" {
 			t.Errorf("%s.%s is no field of KernelCI's", collection, e.Key())
 		}
 	}
