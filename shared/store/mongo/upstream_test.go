@@ -143,13 +143,8 @@ func kernelci(t *testing.T, uri string) (string, *driver.Database) {
 			kernelciEvent(33, 43, early.Add(2*time.Minute), "a word"),
 		},
 		"subscriber_state": {subscriber("scheduler-prod-1", 41), subscriber("dashboard", 0)},
-		"telemetry": {bson.D{
-			{Key: "_id", Value: oid(60)}, {Key: "kind", Value: "job_result"}, {Key: "runtime", Value: "lava-lab"}, {Key: "device_type", Value: "board"},
-			{Key: "device_id", Value: nil}, {Key: "node_id", Value: string(storetest.ID(3))}, {Key: "result", Value: "incomplete"}, {Key: "is_infra_error", Value: true},
-			{Key: "ts", Value: date(early)}, {Key: "extra", Value: bson.D{{Key: "attempt", Value: int32(2)}}},
-		}},
-		"usergroup": {bson.D{{Key: "_id", Value: oid(80)}, {Key: "name", Value: "node:edit:any"}}},
-		"user":      {kernelciUser(81, "Production", "_id"), kernelciUser(82, "bob", "id"), kernelciUser(83, "BOB", "_id")},
+		"usergroup":        {bson.D{{Key: "_id", Value: oid(80)}, {Key: "name", Value: "node:edit:any"}}},
+		"user":             {kernelciUser(81, "Production", "_id"), kernelciUser(82, "bob", "id"), kernelciUser(83, "BOB", "_id")},
 	} {
 		if _, err := db.Collection(collection).InsertMany(t.Context(), docs); err != nil {
 			t.Fatal(err)
@@ -602,21 +597,6 @@ func TestAFunctionIsNotGivenWhatKernelCIHasDone(t *testing.T) {
 	}
 	if at, err := st.Cursor(t.Context(), "report"); at != 44 || err != nil {
 		t.Errorf("advanced to %d, want 44: %v", at, err)
-	}
-}
-
-func TestTelemetryOfKernelCIIsReadAndCounted(t *testing.T) {
-	uri := mongotest.Start(t)
-	name, _ := kernelci(t, uri)
-	st := open(t, mongo.Options{URI: uri, Database: name, Now: clockAt(start)})
-	found, err := st.FindTelemetry(t.Context(), telemetry.Filter{Since: early, Until: early}, store.TelemetryPage{Limit: 10})
-	if err != nil || len(found) != 1 || found[0].ID != storetest.ID(60) || !found[0].Time.Equal(early) || !found[0].InfraError ||
-		found[0].Texts[telemetry.Runtime] != "lava-lab" || found[0].Texts[telemetry.DeviceID] != "" || fmt.Sprint(found[0].Rest["extra"]) != "map[attempt:2]" {
-		t.Errorf("%+v: %v", found, err)
-	}
-	tallies, err := st.TallyTelemetry(t.Context(), telemetry.Filter{}, []telemetry.Field{telemetry.Runtime})
-	if err != nil || len(tallies) != 1 || tallies[0].Key[telemetry.Runtime] != "lava-lab" {
-		t.Errorf("%+v: %v", tallies, err)
 	}
 }
 
