@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
@@ -23,6 +24,31 @@ func limitOf(permission string) int64 {
 		return patch.MaxTotal + patch.MaxTotal/4
 	}
 	return 1 << 20
+}
+
+// bodyTime is how long a body may take to come: longer than clients wait.
+const bodyTime = time.Minute
+
+// timedBody reads a body that must come in time. A host that cannot bound a read
+// bounds the request by its own means.
+type timedBody struct {
+	io.Reader
+	control *http.ResponseController
+	now     func() time.Time
+	begun   bool
+}
+
+// Read implements io.Reader.
+func (b *timedBody) Read(p []byte) (int, error) {
+	if !b.begun {
+		b.begun = true
+		_ = b.control.SetReadDeadline(b.now().Add(bodyTime))
+	}
+	n, err := b.Reader.Read(p)
+	if err != nil {
+		_ = b.control.SetReadDeadline(time.Time{}) // or the connection would end with it
+	}
+	return n, err
 }
 
 // detail is how the framework under KernelCI's pipeline words an error.

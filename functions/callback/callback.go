@@ -82,8 +82,9 @@ func (f *Function) route(mux *http.ServeMux, method, path string, h http.Handler
 
 // request is one request of somebody who may make it.
 type request struct {
-	email string
-	body  io.Reader
+	email  string
+	body   io.Reader
+	length int64 // of the body, bytes; -1: not known
 }
 
 // answer is what a request that ends well is told.
@@ -91,9 +92,6 @@ type answer struct {
 	Message string     `json:"message"`
 	Node    *node.Node `json:"node,omitempty"`
 }
-
-// bodyTime is how long a body may take to come: longer than clients wait.
-const bodyTime = time.Minute
 
 // endpoint makes a handler of do, which only who has the permission reaches.
 func (f *Function) endpoint(permission string, do func(context.Context, request) (answer, error)) http.HandlerFunc {
@@ -103,12 +101,11 @@ func (f *Function) endpoint(permission string, do func(context.Context, request)
 		if errors.Is(err, errs.Unauthenticated) {
 			f.counts.refused.Inc()
 		}
-		// A host that cannot do this bounds a request by its own means.
-		_ = http.NewResponseController(w).SetReadDeadline(f.Now().Add(bodyTime))
 		var out answer
 		if err == nil {
+			body := &timedBody{Reader: http.MaxBytesReader(w, r.Body, limitOf(permission)), control: http.NewResponseController(w), now: f.Now}
 			out, err = recovered(func() (answer, error) {
-				return do(r.Context(), request{email: email, body: http.MaxBytesReader(w, r.Body, limitOf(permission))})
+				return do(r.Context(), request{email: email, body: body, length: r.ContentLength})
 			})
 		}
 		if err != nil {

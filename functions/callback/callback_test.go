@@ -364,3 +364,20 @@ func TestNewNamesWhatIsMissing(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestABodyThatDoesNotComeInTimeIsGivenUp(t *testing.T) {
+	s := newService(t, func(o *callback.Options) {
+		o.Now = func() time.Time { return time.Now().Add(-time.Hour) } // its minute is over
+	})
+	body, w := io.Pipe()
+	defer w.Close()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/api/jobretry", body)
+	check(t, err)
+	r.Header.Set("Authorization", s.dev)
+	response, err := http.DefaultClient.Do(r)
+	check(t, err)
+	defer response.Body.Close()
+	if text, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusBadRequest || !strings.Contains(string(text), "cannot be read") {
+		t.Errorf("%d %s %v", response.StatusCode, text, err)
+	}
+}

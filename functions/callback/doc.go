@@ -36,5 +36,6 @@
 // whoever asks for one node did not mean.
 //
 // Patches are held in memory while they are checked, 64 MiB for a request and
-// two requests at a time; the others wait. KernelCI has no bound on the sum.
+// two requests above one MiB at a time; the others wait. KernelCI has no bound on
+// the sum.
 package callback

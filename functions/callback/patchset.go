@@ -23,13 +23,18 @@ type patchsetBody struct {
 	filters
 }
 
+// small is the length of a body that need not wait for its place, bytes.
+const small = 1 << 20
+
 // patchset makes a checkout that is another one with patches on it.
 func (f *Function) patchset(ctx context.Context, r request) (answer, error) {
-	select {
-	case f.holding <- struct{}{}:
-		defer func() { <-f.holding }()
-	case <-ctx.Done():
-		return answer{}, ctx.Err()
+	if r.length < 0 || r.length > small {
+		select {
+		case f.holding <- struct{}{}:
+			defer func() { <-f.holding }()
+		case <-ctx.Done():
+			return answer{}, ctx.Err()
+		}
 	}
 	var b patchsetBody
 	readers := b.readers()

@@ -62,6 +62,18 @@ func TestEachFunctionHasOneTriggerAndItsLimits(t *testing.T) {
 	}
 }
 
+func TestTheSchedulerHearsOfNodesAndOfRetries(t *testing.T) {
+	f, _ := catalog.Lookup("scheduler")
+	for _, channel := range []string{event.ChannelNode, event.ChannelRetry} {
+		if !f.Trigger.Events.Match(event.Event{Channel: channel, Data: []byte(`{"op":"updated","id":"65f000000000000000000001","kind":"kbuild"}`)}) {
+			t.Errorf("channel %s", channel)
+		}
+	}
+	if f.Trigger.Events.Match(event.Event{Channel: "telemetry", Data: []byte(`{"count":1}`)}) {
+		t.Error("of what is about no node, too")
+	}
+}
+
 // cloudEvent is an event about a node, as a request of the given mode.
 func cloudEvent(t *testing.T, url string) *http.Request {
 	t.Helper()
