@@ -71,7 +71,8 @@ type insertedOutput struct {
 }
 
 // postTelemetry stores a list of events, all or none. The ids follow from who
-// sends what: the same list sent again is the same events.
+// sends what: the same list sent again is the same events, unless it leaves a
+// time to us, which is another one then.
 func (f *Function) postTelemetry(ctx context.Context, in *telemetryInput) (*insertedOutput, error) {
 	u, err := f.person(ctx, in.WithToken)
 	if err != nil {
@@ -81,8 +82,12 @@ func (f *Function) postTelemetry(ctx context.Context, in *telemetryInput) (*inse
 	if err != nil {
 		return nil, invalidBody(err)
 	}
-	sum := sha256.Sum256(append([]byte(u.Username+"\n"), raw...))
 	now := f.now()
+	list := u.Username + "\n" + string(raw)
+	if slices.ContainsFunc(in.Body, func(wire telemetryIn) bool { return wire[telemetry.TimeName] == nil }) {
+		list += now.String()
+	}
+	sum := sha256.Sum256([]byte(list))
 	events := make([]telemetry.Event, len(in.Body))
 	for i, wire := range in.Body {
 		if events[i], err = telemetry.Parse(wire, now); err != nil {

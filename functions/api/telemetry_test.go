@@ -45,17 +45,28 @@ func observed(t *testing.T) *site {
 
 func TestPostTelemetry(t *testing.T) {
 	s := newSite(t)
-	list := `[{"kind": "job_submission", "runtime": "lava-a", "retry": 1}, {"kind": "job_submission", "runtime": "lava-a", "retry": 1}]`
-	for range 2 {
-		if status, body := s.call(s.bob, "POST", "/telemetry", list); status != 200 || strings.TrimSpace(body) != `{"inserted":2}` {
-			t.Errorf("%d %s", status, body)
+	stored := func() int64 {
+		t.Helper()
+		n, err := s.store.CountTelemetry(t.Context(), telemetry.Filter{})
+		check(t, err)
+		return n
+	}
+	timed := `[{"kind": "job_submission", "ts": "2026-07-21T08:00:00"}, {"kind": "job_submission", "ts": "2026-07-21T08:00:00"}]`
+	for _, step := range []struct {
+		token, body, answer string
+		want                int64
+	}{
+		{s.bob, timed, `{"inserted":2}`, 2},
+		{s.bob, timed, `{"inserted":2}`, 2}, // the same again
+		{s.admin, timed, `{"inserted":2}`, 4},
+		{s.bob, `[{"kind": "job_skip"}]`, `{"inserted":1}`, 5},
+		{s.bob, `[{"kind": "job_skip"}]`, `{"inserted":1}`, 6}, // another time
+		{s.bob, `[]`, `{"inserted":0}`, 6},
+	} {
+		status, body := s.call(step.token, "POST", "/telemetry", step.body)
+		if n := stored(); status != 200 || strings.TrimSpace(body) != step.answer || n != step.want {
+			t.Errorf("%s: %d %s, %d are stored, want %d", step.body, status, body, n, step.want)
 		}
-	}
-	if status, body := s.call(s.bob, "POST", "/telemetry", "[]"); status != 200 || strings.TrimSpace(body) != `{"inserted":0}` {
-		t.Errorf("an empty list: %d %s", status, body)
-	}
-	if n, err := s.store.CountTelemetry(t.Context(), telemetry.Filter{}); err != nil || n != 2 {
-		t.Errorf("%d events: the same list sent again is the same: %v", n, err)
 	}
 	for _, bad := range []struct {
 		token, body string
@@ -77,8 +88,8 @@ func TestPostTelemetry(t *testing.T) {
 			t.Errorf("%.60s: %d %.300s, want %d naming %s", bad.body, status, body, bad.status, bad.names)
 		}
 	}
-	if n, err := s.store.CountTelemetry(t.Context(), telemetry.Filter{}); err != nil || n != 2 {
-		t.Errorf("%d events after bad requests: %v", n, err)
+	if n := stored(); n != 6 {
+		t.Errorf("%d events after bad requests", n)
 	}
 }
 
