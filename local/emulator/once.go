@@ -105,7 +105,7 @@ func (e *Emulator) logEnd(ctx context.Context) (int64, error) {
 func (e *Emulator) faults(ctx context.Context, since time.Time, faults []string) ([]string, error) {
 	for _, d := range e.dispatchers {
 		if n := d.deadLetters(); n > 0 {
-			faults = append(faults, fmt.Sprintf("%s gave up %d events, see the dead letters", d.function.Name, n))
+			faults = append(faults, fmt.Sprintf("%s gave up %d events, which /latest/dead-letters tells of and delivers again", d.function.Name, n))
 		}
 	}
 	q := node.Where("data.error_code", broken...).Cond("updated", node.Gte, since)
