@@ -143,7 +143,26 @@ func (f *Function) routes() http.Handler {
 	mux := http.NewServeMux()
 	f.storageRoutes(mux)
 	mux.Handle("/", withVersion(versioned))
-	return measured(mux)
+	return f.bounded(measured(mux))
+}
+
+// slowness is how long a client may take to send a request and to take its
+// answer, beside what the longest route waits by itself.
+const slowness = 2 * time.Minute
+
+// bounded cuts off who is too slow, but where files are sent.
+func (f *Function) bounded(next http.Handler) http.Handler {
+	longest := slowness + max(f.keepAlive, f.popWait, f.patience)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		end := time.Now().Add(longest)
+		if strings.HasPrefix(r.URL.Path, "/storage/") {
+			end = time.Time{} // also of a request before on this connection
+		}
+		connection := http.NewResponseController(w)
+		// Not every server can: then it has its own limits.
+		_, _ = connection.SetReadDeadline(end), connection.SetWriteDeadline(end)
+		next.ServeHTTP(w, r)
+	})
 }
 
 // settings is how huma reads requests and what the description says of all

@@ -16,6 +16,7 @@ import (
 // docsRoutes serves the description of all routes: for programs, and as a page
 // that needs nothing from anywhere else, not even scripts.
 func docsRoutes(mux *router, description *huma.OpenAPI) {
+	describePlain(description)
 	text := sync.OnceValues(func() ([]byte, error) { return json.Marshal(description) })
 	page := sync.OnceValues(func() ([]byte, error) { return renderDocs(description) })
 	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) { writeOnce(w, "application/json", text) })
@@ -27,6 +28,30 @@ func docsRoutes(mux *router, description *huma.OpenAPI) {
 		}
 		writePage(w, "application/json", []byte(`{"message":"KernelCI API"}`+"\n"))
 	})
+}
+
+// describePlain describes the routes that are not huma's.
+func describePlain(description *huma.OpenAPI) {
+	text := map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}}}
+	html := map[string]*huma.MediaType{"text/html": {Schema: &huma.Schema{Type: huma.TypeString}}}
+	object := map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}}
+	either := map[string]*huma.MediaType{"text/html": html["text/html"], "application/json": object["application/json"]}
+	for _, page := range []struct {
+		path, summary string
+		content       map[string]*huma.MediaType
+	}{
+		{"/", "What this is: a page for who asks for HTML", either}, {"/docs", "This description as a page", html}, {"/openapi.json", "This description", object},
+		{"/healthz", "Whether the process lives", text}, {"/readyz", "Whether the store, the storage and the channel answer", text},
+		{"/metrics", "Metrics for Prometheus", text},
+	} {
+		responses := map[string]*huma.Response{"200": {Description: http.StatusText(http.StatusOK), Content: page.content}}
+		if page.path == "/readyz" {
+			responses["503"] = &huma.Response{Description: "names what does not answer", Content: text}
+		}
+		description.AddOperation(&huma.Operation{
+			OperationID: operationID(http.MethodGet, "page "+page.path), Method: http.MethodGet, Path: page.path, Summary: page.summary, Responses: responses,
+		})
+	}
 }
 
 const htmlType = "text/html; charset=utf-8"
