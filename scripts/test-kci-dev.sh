@@ -146,7 +146,7 @@ unwatched() { # a commit on a branch that no build config watches
 		git checkout --quiet main
 	)
 }
-unwatched
+git -C "$tree" rev-parse --quiet --verify broken >/dev/null || unwatched
 broken=$(git -C "$tree" rev-parse broken)
 git -C "$tree" format-patch --quiet -1 --stdout broken >"$data/out/break.patch"
 git -C "$tree" diff broken main >"$data/www/mend.patch"
