@@ -177,7 +177,7 @@ func logger(o options, screen *progress.Screen, stdout, stderr io.Writer) *slog.
 	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 }
 
-// printer shows each report that was sent.
+// printer shows each report that was sent, and of what is private that it was.
 type printer struct {
 	mail.Sender
 	out io.Writer
@@ -187,6 +187,9 @@ type printer struct {
 func (p printer) Send(ctx context.Context, m mail.Message) error {
 	if err := p.Sender.Send(ctx, m); err != nil {
 		return err
+	}
+	if m.Private {
+		m.Text = "(to be read in the mail)"
 	}
 	_, err := fmt.Fprintf(p.out, "\nSubject: %s\n\n%s\n", m.Subject, m.Text)
 	return err

@@ -137,7 +137,6 @@ func (f *Function) routes() http.Handler {
 	f.telemetryRoutes(api)
 	measured := f.healthRoutes(versioned)
 	docsRoutes(versioned, api.OpenAPI())
-	versioned.HandleFunc("GET /user/accept-invite", f.showAccept)
 	versioned.close()
 
 	mux := http.NewServeMux()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -22,7 +23,7 @@ func (f *Function) groupRoutes(api huma.API) {
 type groupsInput struct {
 	WithToken
 	Filters
-	Name   string `query:"name"`
+	Name   string `query:"name" minLength:"1"`
 	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"1000"`
 	Offset int    `query:"offset" default:"0" minimum:"0"`
 }
@@ -115,10 +116,28 @@ func groupError(err error, id node.ID) error {
 	return err
 }
 
+// groupNames is a list of names, each once.
+type groupNames []string
+
+// Schema implements huma.SchemaProvider.
+func (groupNames) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{
+		Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}, MaxItems: new(1000), Description: "names of user groups",
+		Extensions: unique,
+	}
+}
+
+// unique describes a list that has nothing twice. Huma is not to check it: it
+// panics at items of other types than it should find.
+var unique = map[string]any{"uniqueItems": true}
+
 // groupsNamed returns the groups of those names.
 func (f *Function) groupsNamed(ctx context.Context, names []string) ([]user.Group, error) {
 	groups := []user.Group{}
-	for _, name := range names {
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			return nil, invalidBody(errs.New(errs.Invalid, "groups: Groups must have unique names."))
+		}
 		found, err := f.groupNamed(ctx, name)
 		if err != nil {
 			return nil, err

@@ -27,6 +27,7 @@ func (f *Function) inviteRoutes(api huma.API) {
 	register(api, http.MethodPost, "/user/register", "Closed: accounts are made by invite", f.closedRegister, answers(http.StatusNotFound))
 	register(api, http.MethodPost, "/user/invite", "Create an account and invite its owner (admins)", f.invite, needsToken)
 	register(api, http.MethodGet, "/user/invite/url", "Where invites lead to (admins)", f.inviteURL, needsToken)
+	register(api, http.MethodGet, "/user/accept-invite", "A page to do that on", f.showAccept, asPage)
 	register(api, http.MethodPost, "/user/accept-invite", "Set the password of an account that one is invited to", f.acceptInvite, answers(http.StatusNotFound))
 }
 
@@ -40,9 +41,9 @@ type inviteInput struct {
 	Body struct {
 		Username  usernameIn `json:"username"`
 		Email     emailIn    `json:"email"`
-		Groups    []string   `json:"groups,omitempty" maxItems:"1000" uniqueItems:"true" doc:"names"`
+		Groups    groupNames `json:"groups,omitempty"`
 		Superuser bool       `json:"is_superuser,omitempty"`
-		Mail      *bool      `json:"send_email,omitempty" doc:"true when it is left out"`
+		Mail      *bool      `json:"send_email,omitempty" nullable:"true" doc:"true when it is left out"`
 		Return    bool       `json:"return_token,omitempty" doc:"tell the token in the answer"`
 		Resend    bool       `json:"resend_if_exists,omitempty" doc:"invite again who has not accepted yet"`
 	}
@@ -68,9 +69,6 @@ type inviteOutput struct {
 func (f *Function) invite(ctx context.Context, in *inviteInput) (*inviteOutput, error) {
 	if _, err := f.admin(ctx, in.WithToken); err != nil {
 		return nil, f.fail(ctx, err)
-	}
-	if err := errors.Join(in.Body.Username.check(), in.Body.Email.check()); err != nil {
-		return nil, f.fail(ctx, invalidBody(err))
 	}
 	out := &inviteOutput{}
 	err := f.oneAtATime(ctx, func(ctx context.Context) (err error) {
@@ -193,21 +191,35 @@ var acceptText string
 
 var acceptPage = template.Must(template.New("accept").Parse(acceptText))
 
+// asPage describes an answer that is a page.
+func asPage(op *huma.Operation) {
+	op.Responses["200"] = &huma.Response{Description: "a page", Content: map[string]*huma.MediaType{htmlType: {Schema: &huma.Schema{Type: huma.TypeString}}}}
+}
+
+type acceptPageOutput struct {
+	Type     string `header:"Content-Type"`
+	Security string `header:"Content-Security-Policy"`
+	Referrer string `header:"Referrer-Policy"`
+	Caching  string `header:"Cache-Control"`
+	Body     []byte
+}
+
 // showAccept is the page that the link in an invite leads to: a form for what
 // acceptInvite takes, without scripts.
-func (f *Function) showAccept(w http.ResponseWriter, r *http.Request) {
+func (f *Function) showAccept(ctx context.Context, in *struct {
+	Token string `query:"token"`
+}) (*acceptPageOutput, error) {
 	var page bytes.Buffer
-	if err := acceptPage.Execute(&page, r.URL.Query().Get("token")); err != nil {
-		f.writeError(w, r, err)
-		return
+	if err := acceptPage.Execute(&page, in.Token); err != nil {
+		return nil, f.fail(ctx, err)
 	}
-	h := w.Header()
-	h.Set("Content-Type", htmlType)
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
-	h.Set("Referrer-Policy", "no-referrer") // the address has the token
-	h.Set("Cache-Control", "no-store")
-	// The client has gone when this fails.
-	_, _ = w.Write(page.Bytes())
+	return &acceptPageOutput{
+		Type:     htmlType,
+		Security: "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+		Referrer: "no-referrer", // the address has the token
+		Caching:  "no-store",
+		Body:     page.Bytes(),
+	}, nil
 }
 
 // acceptInvite sets the password and takes the address as proven: the token

@@ -28,7 +28,7 @@ func (f *Function) send(ctx context.Context, to user.User, subject, text string)
 		return err
 	}
 	return f.mail.Send(ctx, mail.Message{
-		ID: id + "@kernelflow", Date: f.now(), From: f.mailFrom, To: []string{to.Email}, Subject: subject, Text: text,
+		ID: id + "@kernelflow", Date: f.now(), From: f.mailFrom, To: []string{to.Email}, Subject: subject, Text: text, Private: true,
 	})
 }
 

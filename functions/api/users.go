@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/mail"
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -59,9 +57,9 @@ type page[T any] struct {
 type usersInput struct {
 	WithToken
 	Filters
-	Username  string `query:"username"`
-	Email     string `query:"email"`
-	Group     string `query:"groups.name"`
+	Username  string `query:"username" minLength:"1"`
+	Email     string `query:"email" minLength:"1"`
+	Group     string `query:"groups.name" minLength:"1"`
 	Active    string `query:"is_active" enum:"true,false"`
 	Superuser string `query:"is_superuser" enum:"true,false"`
 	Verified  string `query:"is_verified" enum:"true,false"`
@@ -87,11 +85,15 @@ func (f *Function) listUsers(ctx context.Context, in *usersInput) (*usersOutput,
 	return &usersOutput{Body: page[user.User]{users, total, in.Limit, in.Offset}}, nil
 }
 
-// only refuses query parameters that are none of the names.
+// only refuses query parameters that are none of the names, and empty ones:
+// huma takes those for absent.
 func (q *Filters) only(names ...string) error {
-	for name := range q.values {
+	for name, values := range q.values {
 		if !slices.Contains(names, name) {
 			return errs.New(errs.Invalid, "%.40s: is none of %s", name, strings.Join(names, ", "))
+		}
+		if slices.Contains(values, "") {
+			return errs.New(errs.Invalid, "%s: must not be empty", name)
 		}
 	}
 	return nil
@@ -145,7 +147,7 @@ type userPatch struct {
 	Username  *usernameIn `json:"username,omitempty" nullable:"true"`
 	Email     *emailIn    `json:"email,omitempty" nullable:"true"`
 	Password  *passwordIn `json:"password,omitempty" nullable:"true"`
-	Groups    *[]string   `json:"groups,omitempty" nullable:"true" maxItems:"1000" uniqueItems:"true" doc:"names; replaces all"`
+	Groups    *groupNames `json:"groups,omitempty" nullable:"true" doc:"replaces all"`
 	Active    *bool       `json:"is_active,omitempty" nullable:"true"`
 	Superuser *bool       `json:"is_superuser,omitempty" nullable:"true"`
 	Verified  *bool       `json:"is_verified,omitempty" nullable:"true"`
@@ -187,63 +189,52 @@ func (f *Function) patchUser(ctx context.Context, in *patchUserInput) (*userOutp
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	out := &userOutput{}
-	err = f.oneAtATime(ctx, func(ctx context.Context) error {
-		if isFalse(in.Body.Superuser) || isFalse(in.Body.Active) {
-			if err := f.notTheLastAdmin(ctx, id); err != nil {
-				return err
-			}
-		}
-		out.Body, err = f.changeUser(ctx, id, in.Body)
-		return err
-	})
+	u, err := f.changeUser(ctx, id, in.Body)
 	if errors.Is(err, errs.NotFound) {
 		err = errs.New(errs.NotFound, "User not found with id: %s", id)
 	}
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	return out, nil
+	return &userOutput{Body: u}, nil
 }
 
-func isFalse(b *bool) bool { return b != nil && !*b }
-
-// changeUser checks and applies p. A new address is not verified, unless p says
-// so.
+// changeUser checks and applies p, in turn with other changes of accounts.
 func (f *Function) changeUser(ctx context.Context, id node.ID, p userPatch) (user.User, error) {
-	groups, hash, err := f.checkPatch(ctx, id, p)
-	if err != nil {
-		return user.User{}, err
-	}
-	u, err := f.store.UpdateUser(ctx, id, func(u *user.User) error {
-		if p.Email != nil && string(*p.Email) != u.Email {
-			u.Email, u.Verified = string(*p.Email), false
+	var u user.User
+	err := f.oneAtATime(ctx, func(ctx context.Context) error {
+		groups, hash, err := f.checkPatch(ctx, id, p)
+		if err == nil {
+			err = f.keepAnAdmin(ctx, id, func(u *user.User) { p.apply(u, groups, hash) })
 		}
-		set(&u.Username, (*string)(p.Username))
-		set(&u.Active, p.Active)
-		set(&u.Superuser, p.Superuser)
-		set(&u.Verified, p.Verified)
-		if p.Groups != nil {
-			u.Groups = groups
+		if err != nil {
+			return err
 		}
-		if hash != "" {
-			u.PasswordHash = hash
-		}
-		return nil
+		u, err = f.store.UpdateUser(ctx, id, func(u *user.User) error { p.apply(u, groups, hash); return nil })
+		return err
 	})
-	if errors.Is(err, errs.Conflict) { // somebody was faster
-		if taken := f.checkTaken(ctx, id, p.Username, p.Email); taken != nil {
-			err = taken
-		}
-	}
 	return u, err
+}
+
+// apply changes an account. A new address is not verified, unless p says so.
+func (p userPatch) apply(u *user.User, groups []user.Group, hash string) {
+	if p.Email != nil && string(*p.Email) != u.Email {
+		u.Email, u.Verified = string(*p.Email), false
+	}
+	set(&u.Username, (*string)(p.Username))
+	set(&u.Active, p.Active)
+	set(&u.Superuser, p.Superuser)
+	set(&u.Verified, p.Verified)
+	if p.Groups != nil {
+		u.Groups = groups
+	}
+	if hash != "" {
+		u.PasswordHash = hash
+	}
 }
 
 // checkPatch returns what p's groups and password become.
 func (f *Function) checkPatch(ctx context.Context, id node.ID, p userPatch) (groups []user.Group, hash string, err error) {
-	if err := errors.Join(p.Username.check(), p.Email.check()); err != nil {
-		return nil, "", invalidBody(err)
-	}
 	if err := f.checkTaken(ctx, id, p.Username, p.Email); err != nil {
 		return nil, "", err
 	}
@@ -258,40 +249,27 @@ func (f *Function) checkPatch(ctx context.Context, id node.ID, p userPatch) (gro
 	return groups, hash, err
 }
 
-// usernameIn is the name of an account: one word that no address can be
-// mistaken for. The pattern describes most of them and is not huma's to check.
+// usernameIn is the name of an account. It owns nodes, so no name may look like
+// another, nor be mistaken for an address.
 type usernameIn string
 
 // Schema implements huma.SchemaProvider.
 func (usernameIn) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeString, MaxLength: new(150), Extensions: map[string]any{"pattern": `^[A-Za-z0-9._-]+$`}}
-}
-
-func (name *usernameIn) check() error {
-	odd := func(r rune) bool { return r == '@' || unicode.IsSpace(r) || !unicode.IsPrint(r) }
-	if name != nil && (*name == "" || strings.ContainsFunc(string(*name), odd)) {
-		return errs.New(errs.Invalid, "username: must be one word without @")
+	return &huma.Schema{
+		Type: huma.TypeString, MaxLength: new(150), Pattern: `^[A-Za-z0-9._+-]+$`, PatternDescription: "a word of ASCII letters, digits and ._+-",
 	}
-	return nil
 }
 
-// emailIn is an address. The pattern describes most of them and is not huma's
-// to check.
+// emailIn is an address: what RFC 5322 calls a dot-atom, at a host.
 type emailIn string
 
 // Schema implements huma.SchemaProvider.
 func (emailIn) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeString, MaxLength: new(320), Extensions: map[string]any{"pattern": `^[A-Za-z0-9_-]+@[a-z0-9]+\.[a-z]+$`}}
-}
-
-func (email *emailIn) check() error {
-	if email == nil {
-		return nil
+	const atom, label = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+", `[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?`
+	return &huma.Schema{
+		Type: huma.TypeString, MaxLength: new(254), PatternDescription: "an e-mail address",
+		Pattern: "^" + atom + `(\.` + atom + ")*@" + label + `(\.` + label + ")*$",
 	}
-	if a, err := mail.ParseAddress(string(*email)); err != nil || a.Address != string(*email) {
-		return errs.New(errs.Invalid, "email: value is not a valid email address")
-	}
-	return nil
 }
 
 // checkTaken says which of the names belongs to an account other than id.
@@ -333,7 +311,7 @@ func (f *Function) deleteUser(ctx context.Context, in *userInput) (*struct{}, er
 		return nil, errNoUser
 	}
 	err = f.oneAtATime(ctx, func(ctx context.Context) error {
-		if err := f.notTheLastAdmin(ctx, id); err != nil {
+		if err := f.keepAnAdmin(ctx, id, func(u *user.User) { u.Active = false }); err != nil {
 			return err
 		}
 		return f.store.DeleteUser(ctx, id)
@@ -344,14 +322,19 @@ func (f *Function) deleteUser(ctx context.Context, in *userInput) (*struct{}, er
 	return nil, f.fail(ctx, err)
 }
 
-// notTheLastAdmin is a Conflict when nobody else is an active superuser.
-func (f *Function) notTheLastAdmin(ctx context.Context, id node.ID) error {
+// keepAnAdmin is a Conflict when the account is the only one that can log in as
+// an admin, and could not after the change.
+func (f *Function) keepAnAdmin(ctx context.Context, id node.ID, change func(*user.User)) error {
 	yes := true
-	admins, _, err := f.store.ListUsers(ctx, store.UserFilter{Superuser: &yes, Active: &yes}, 2, 0)
-	if err == nil && len(admins) == 1 && admins[0].ID == id {
-		err = errs.New(errs.Conflict, "the last admin cannot be deleted, deactivated or demoted")
+	admins, _, err := f.store.ListUsers(ctx, store.UserFilter{Superuser: &yes, Active: &yes, Verified: &yes}, 2, 0)
+	if err != nil || len(admins) != 1 || admins[0].ID != id {
+		return err
 	}
-	return err
+	change(&admins[0])
+	if u := admins[0]; !u.Superuser || !u.Active || !u.Verified {
+		return errs.New(errs.Conflict, "the last admin must stay active, verified and a superuser")
+	}
+	return nil
 }
 
 const (

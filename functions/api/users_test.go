@@ -258,6 +258,7 @@ func TestUsersIsAPageThatCanBeFiltered(t *testing.T) {
 		s.want(s.bob, "GET", "/latest/users"+query, "", 422, "")
 	}
 	s.want(s.bob, "GET", "/latest/users?hashed_password=x", "", 400, "")
+	s.want(s.bob, "GET", "/latest/users?is_active=", "", 400, `{"detail":"is_active: must not be empty"}`)
 }
 
 func TestUserByIDIsReadChangedAndDeleted(t *testing.T) {
@@ -281,9 +282,11 @@ func TestUserByIDIsReadChangedAndDeleted(t *testing.T) {
 		{s.admin, "PATCH", path, `{"username":"admin"}`, 400, `{"detail":"Username already exists: admin"}`},
 		{s.admin, "PATCH", path, `{"email":"ADMIN@example.org"}`, 400, `{"detail":"UPDATE_USER_EMAIL_ALREADY_EXISTS"}`},
 		{s.admin, "PATCH", path, `{"groups":["nothing"]}`, 400, `{"detail":"User group does not exist with name: nothing"}`},
-		{s.admin, "PATCH", path, `{"groups":["lab","lab"]}`, 422, `{"detail":[{"loc":["body","groups"],"msg":"expected array items to be unique","type":"value_error"}]}`},
+		{s.admin, "PATCH", path, `{"groups":["lab","lab"]}`, 422, `{"detail":[{"loc":["body","groups"],"msg":"Groups must have unique names.","type":"value_error"}]}`},
+		{s.admin, "PATCH", path, `{"groups":[{}]}`, 422, ""},
+		{s.admin, "PATCH", path, `{"groups":[["lab"],["lab"]]}`, 422, ""},
 		{s.admin, "PATCH", path, `{"password":""}`, 400, `{"detail":{"code":"UPDATE_USER_INVALID_PASSWORD","reason":"password: must be 1 to 1024 bytes long"}}`},
-		{s.admin, "PATCH", path, `{"email":"bob"}`, 422, `{"detail":[{"loc":["body","email"],"msg":"value is not a valid email address","type":"value_error"}]}`},
+		{s.admin, "PATCH", path, `{"email":"bob"}`, 422, `{"detail":[{"loc":["body","email"],"msg":"expected string to be an e-mail address","type":"value_error"}]}`},
 		{s.admin, "PATCH", path, `{"email":"Bob <bob@example.org>"}`, 422, ""},
 		{s.admin, "PATCH", path, `{"username":"b o b"}`, 422, ""},
 		{s.admin, "PATCH", path, `{"username":""}`, 422, ""},
@@ -332,10 +335,16 @@ func TestUserMeChangesNoGroupsAndNoFlags(t *testing.T) {
 
 func TestTheLastAdminCannotBeDeletedOrDemoted(t *testing.T) {
 	s := newSite(t)
-	const path, last = "/latest/user/" + adminID, `{"detail":"the last admin cannot be deleted, deactivated or demoted"}`
+	const path, last = "/latest/user/" + adminID, `{"detail":"the last admin must stay active, verified and a superuser"}`
 	s.want(s.admin, "DELETE", path, "", 409, last)
 	s.want(s.admin, "PATCH", path, `{"is_superuser":false}`, 409, last)
 	s.want(s.admin, "PATCH", path, `{"is_active":false}`, 409, last)
+	s.want(s.admin, "PATCH", path, `{"is_verified":false}`, 409, last)
+	s.want(s.admin, "PATCH", "/latest/user/me", `{"email":"root@example.org"}`, 409, last)
+	s.want(s.admin, "PATCH", path, `{"email":"root@example.org","is_verified":true,"is_active":true}`, 200, "")
+	// Who cannot log in is no admin to count on.
+	s.invite(`{"username":"carol","email":"carol@example.org","is_superuser":true,"send_email":false}`)
+	s.want(s.admin, "DELETE", path, "", 409, last)
 	s.want(s.admin, "PATCH", "/latest/user/"+bobID, `{"is_superuser":true}`, 200, "")
 	// Of two who demote each other at once, one stays.
 	var group sync.WaitGroup
@@ -344,7 +353,7 @@ func TestTheLastAdminCannotBeDeletedOrDemoted(t *testing.T) {
 	}
 	group.Wait()
 	yes := true
-	if admins, _, err := s.store.ListUsers(t.Context(), store.UserFilter{Superuser: &yes, Active: &yes}, 0, 0); err != nil || len(admins) != 1 {
+	if admins, _, err := s.store.ListUsers(t.Context(), store.UserFilter{Superuser: &yes, Active: &yes, Verified: &yes}, 0, 0); err != nil || len(admins) != 1 {
 		t.Errorf("%d admins: %v", len(admins), err)
 	}
 }
@@ -476,6 +485,7 @@ func TestUserTokensAreMadeListedAndRevokedByTheirOwner(t *testing.T) {
 	}
 	for _, body := range []string{
 		`{"name":"","scopes":["checkout"]}`, `{"name":"x","scopes":[]}`, `{"name":"x"}`, `{"name":"x","scopes":["everything"]}`, `{"name":"x","scopes":null}`,
+		`{"name":"x","scopes":[{}]}`, `{"name":"x","scopes":["checkout","checkout"]}`,
 		`{"name":"x","scopes":["checkout"],"expires":"yesterday"}`, `{"name":"x","scopes":["checkout"],"expires":"2001-01-01"}`,
 	} {
 		s.want(s.bob, "POST", "/latest/user/tokens", body, 422, "")

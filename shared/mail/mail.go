@@ -40,6 +40,7 @@ type Message struct {
 	HTML       string   // "": plain text only
 	InReplyTo  string   // Message-ID without brackets; "": starts a thread
 	References []string // Message-IDs without brackets
+	Private    bool     // what it says is for its recipients' eyes alone
 }
 
 // ErrUnsure says that a mail is on the server and that the server's answer was

@@ -3,6 +3,7 @@ package user
 import (
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
@@ -41,8 +42,8 @@ type Token struct {
 // Validate returns an Invalid error that names the field which is wrong.
 func (t Token) Validate() error {
 	switch {
-	case len(t.Name) == 0 || len(t.Name) > 100:
-		return errs.New(errs.Invalid, "name: must be 1 to 100 bytes long")
+	case t.Name == "" || utf8.RuneCountInString(t.Name) > 100:
+		return errs.New(errs.Invalid, "name: must be 1 to 100 characters long")
 	case len(t.Scopes) == 0:
 		return errs.New(errs.Invalid, "scopes: must name one at least of %v", Scopes)
 	case !t.Expires.IsZero() && !t.Expires.After(t.Created):
