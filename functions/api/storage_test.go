@@ -422,9 +422,22 @@ func (failing) Upload(context.Context, string, string, io.Reader) (string, error
 
 func TestAStorageThatIsAwayIsTemporary(t *testing.T) {
 	s := newSite(t, func(o *api.Options) { o.Storage = failing{o.Storage} })
-	status, answer := s.upload(s.admin, "a/x", "x")
-	if status != 503 || strings.Contains(answer, "secret") {
-		t.Errorf("%d %s", status, answer)
+	body, contentType := form(t, field{name: "path", content: "a"}, field{"file0", "x", "x"})
+	r, err := http.NewRequestWithContext(t.Context(), "POST", s.url+"/storage/v1/file", strings.NewReader(body))
+	check(t, err)
+	r.Header.Set("Content-Type", contentType)
+	r.Header.Set("Authorization", "Bearer "+s.admin)
+	response, err := http.DefaultClient.Do(r)
+	check(t, err)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	check(t, err)
+	if response.StatusCode != 503 || response.Header.Get("Retry-After") == "" || strings.Contains(string(text), "secret") {
+		t.Errorf("%d %v %s", response.StatusCode, response.Header, text)
+	}
+	status, u := s.archive(s.admin, "a", "x.tar", archive(t, entry{name: "x", content: "x"}))
+	if status != 503 || u.Status != "partial_failure" || strings.Contains(u.Failures[0], "secret") {
+		t.Errorf("%d %+v", status, u)
 	}
 }
 

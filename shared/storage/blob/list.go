@@ -123,15 +123,19 @@ func (l *lister) names(dir, from string) ([]string, error) {
 	}
 	defer func() { _ = folder.Close() }() // only read
 	var names []string
+	last := "" // of a batch that is full
 	for {
 		entries, err := folder.ReadDir(batch)
 		for _, e := range entries {
-			if name := listed(dir, e); name >= from && name != "" {
+			name := listed(dir, e)
+			if name >= from && name != "" && (last == "" || name < last) {
 				names = append(names, name)
 			}
 		}
 		slices.Sort(names)
-		names = names[:min(len(names), batch)]
+		if len(names) >= batch {
+			names, last = names[:batch], names[batch-1]
+		}
 		if err != nil {
 			if errors.Is(err, io.EOF) || noFolder(err) {
 				err = nil
