@@ -14,6 +14,9 @@ export LOG_LEVEL=${LOG_LEVEL:-warn}
 
 say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 
+for tool in go git make cc curl tar gzip; do
+	command -v "$tool" >/dev/null || { echo "this machine has no $tool, which the demonstration needs" >&2; exit 1; }
+done
 if [ $# -eq 0 ]; then
 	rm -rf "$data"
 fi
@@ -26,6 +29,8 @@ bin/local -once -data "$data" -addr "$addr" -speed "$speed"
 say "Second commit: text_trim() forgets about tabs"
 (
 	cd "$data/sample-tree"
+	# Nobody's own settings (signatures, hooks, a pager) belong here.
+	export GIT_CONFIG_GLOBAL=/dev/null GIT_PAGER=cat
 	sed -i "s/return c == ' ' || c == '.t';/return c == ' ';/" text.c
 	git diff --stat
 	git commit --quiet --all --message="text: only spaces are blank"

@@ -4,6 +4,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+for tool in go python3 redis-server redis-cli; do
+	command -v "$tool" >/dev/null || { echo "this machine has no $tool (scripts/ci-install.sh installs what it takes, as root)" >&2; exit 1; }
+done
 dir=$(mktemp -d)
 redis=
 stop() {
