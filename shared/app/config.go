@@ -35,7 +35,7 @@ type Config struct {
 	SMTPPort     int      `env:"SMTP_PORT" envDefault:"587" help:"port of the mail server"`
 	SMTPUser     string   `env:"SMTP_USER" help:"account on the mail server"`
 	SMTPPassword string   `env:"SMTP_PASSWORD" help:"password of that account"`
-	MailFrom     string   `env:"MAIL_FROM" envDefault:"Kernelflow <kernelflow@localhost>" help:"sender of the reports"`
+	MailFrom     string   `env:"MAIL_FROM" envDefault:"Kernelflow <kernelflow@localhost>" help:"sender of the reports and of what people are mailed about their accounts"`
 	MailTo       []string `env:"MAIL_TO" envDefault:"kernel@localhost" help:"recipients of the reports, comma-separated"`
 	MailPrefix   string   `env:"MAIL_PREFIX" envDefault:"[STAGING]" help:"first word of a report's subject"`
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alexedwards/argon2id"
 	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/crypto/bcrypt"
 
@@ -122,6 +123,10 @@ func TestPasswordsAreCheckedAndOldHashesReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	upstream, err := argon2id.CreateHash("correct horse", &argon2id.Params{Memory: 65536, Iterations: 3, Parallelism: 4, SaltLength: 16, KeyLength: 32})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, tc := range map[string]struct {
 		hash, password string
 		ok, outdated   bool
@@ -130,6 +135,8 @@ func TestPasswordsAreCheckedAndOldHashesReplaced(t *testing.T) {
 		"wrong":           {hash, "battery staple", false, false},
 		"bcrypt":          {string(old), "correct horse", true, true},
 		"bcrypt, wrong":   {string(old), "x", false, false},
+		"KernelCI's own":  {upstream, "correct horse", true, true},
+		"the same, wrong": {upstream, "x", false, false},
 		"nobody":          {"", "correct horse", false, false},
 		"nobody, empty":   {"", "", false, false},
 		"a damaged hash":  {"$argon2id$v=19$rubbish", "correct horse", false, false},
