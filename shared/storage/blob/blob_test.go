@@ -1,9 +1,13 @@
 package blob_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -144,5 +148,57 @@ func TestWhatIsNotSupportedIsSaid(t *testing.T) {
 		if _, err := blob.Open(tc[0], tc[1]); !errors.Is(err, errs.Invalid) {
 			t.Errorf("Open(%s, %s): %v", tc[0], tc[1], err)
 		}
+	}
+}
+
+// TestMain is also the process that a test kills: it uploads what it is sent.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("UPLOAD_TO"); dir != "" {
+		s, err := blob.Open("file://"+dir, "http://example.org/")
+		if err == nil {
+			_, err = s.Upload(context.Background(), "a/b", "", os.Stdin)
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+func TestAKilledUploadLeavesWhatWasThere(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	_, err := s.Upload(t.Context(), "a/b", "", strings.NewReader("old"))
+	check(t, err)
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), "UPLOAD_TO="+dir)
+	stdin, err := cmd.StdinPipe()
+	check(t, err)
+	check(t, cmd.Start())
+	_, err = stdin.Write(make([]byte, 1<<20))
+	check(t, err)
+	for half := int64(0); half < 1<<20 && t.Context().Err() == nil; {
+		for _, name := range files(t, filepath.Join(dir, ".uploads")) {
+			// The file may be the one by which the process tells the time.
+			if info, err := os.Stat(filepath.Join(dir, ".uploads", name)); err == nil {
+				half = info.Size()
+			}
+		}
+	}
+	check(t, cmd.Process.Kill())
+	_ = cmd.Wait() // says that it was killed
+	for _, want := range []string{"old", "new"} {
+		r, info, err := s.Open(t.Context(), "a/b")
+		check(t, err)
+		text, err := io.ReadAll(r)
+		check(t, errors.Join(err, r.Close()))
+		if string(text) != want {
+			t.Errorf("%d bytes are there, want %s", info.Size, want)
+		}
+		found, err := s.List(t.Context(), "", "", 10)
+		if err != nil || len(found) != 1 {
+			t.Errorf("%+v: %v", found, err)
+		}
+		_, err = s.Upload(t.Context(), "a/b", "", strings.NewReader("new"))
+		check(t, err)
 	}
 }
