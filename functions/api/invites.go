@@ -1,13 +1,10 @@
 package api
 
 import (
-	"bytes"
 	"context"
-	_ "embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"html/template"
 	"io"
 	"net/http"
 	"time"
@@ -27,8 +24,9 @@ func (f *Function) inviteRoutes(api huma.API) {
 	register(api, http.MethodPost, "/user/register", "Closed: accounts are made by invite", f.closedRegister, answers(http.StatusNotFound))
 	register(api, http.MethodPost, "/user/invite", "Create an account and invite its owner (admins)", f.invite, needsToken)
 	register(api, http.MethodGet, "/user/invite/url", "Where invites lead to (admins)", f.inviteURL, needsToken)
-	register(api, http.MethodGet, "/user/accept-invite", "A page to do that on", f.showAccept, asPage)
 	register(api, http.MethodPost, "/user/accept-invite", "Set the password of an account that one is invited to", f.acceptInvite, answers(http.StatusNotFound))
+	register(api, http.MethodGet, "/user/invite", "A page to invite on", f.showInvite, asPage)
+	register(api, http.MethodGet, "/user/accept-invite", "A page to accept an invite on", f.showAccept, asPage)
 }
 
 func (f *Function) closedRegister(context.Context, *struct{}) (*struct{}, error) {
@@ -184,42 +182,6 @@ func (f *Function) inviteURL(ctx context.Context, in *struct {
 		return nil, f.fail(ctx, err)
 	}
 	return &inviteURLOutput{Body: f.inviteBase(in.Base)}, nil
-}
-
-//go:embed accept.html.tmpl
-var acceptText string
-
-var acceptPage = template.Must(template.New("accept").Parse(acceptText))
-
-// asPage describes an answer that is a page.
-func asPage(op *huma.Operation) {
-	op.Responses["200"] = &huma.Response{Description: "a page", Content: map[string]*huma.MediaType{htmlType: {Schema: &huma.Schema{Type: huma.TypeString}}}}
-}
-
-type acceptPageOutput struct {
-	Type     string `header:"Content-Type"`
-	Security string `header:"Content-Security-Policy"`
-	Referrer string `header:"Referrer-Policy"`
-	Caching  string `header:"Cache-Control"`
-	Body     []byte
-}
-
-// showAccept is the page that the link in an invite leads to: a form for what
-// acceptInvite takes, without scripts.
-func (f *Function) showAccept(ctx context.Context, in *struct {
-	Token string `query:"token"`
-}) (*acceptPageOutput, error) {
-	var page bytes.Buffer
-	if err := acceptPage.Execute(&page, in.Token); err != nil {
-		return nil, f.fail(ctx, err)
-	}
-	return &acceptPageOutput{
-		Type:     htmlType,
-		Security: "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-		Referrer: "no-referrer", // the address has the token
-		Caching:  "no-store",
-		Body:     page.Bytes(),
-	}, nil
 }
 
 // acceptInvite sets the password and takes the address as proven: the token

@@ -1,10 +1,13 @@
 package api_test
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"mime/quotedprintable"
+	"net/http"
 	netmail "net/mail"
 	"os"
 	"path/filepath"
@@ -119,6 +122,22 @@ func TestUserInviteLetsItsReaderIn(t *testing.T) {
 	s.want("", "POST", "/latest/user/accept-invite", accept(token, "another"), 400, `{"detail":"Invite already accepted"}`)
 	if status, _ := s.login("carol", "battery staple"); status != 200 {
 		t.Errorf("login: %d", status)
+	}
+}
+
+func TestUserInviteIsAPageWithOneScript(t *testing.T) {
+	s := newSite(t)
+	for _, path := range []string{"/user/invite", "/latest/user/invite"} {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", s.url+path, nil)
+		check(t, err)
+		response, page := respond(t, r)
+		_, script, _ := strings.Cut(page, "<script>")
+		script, _, _ = strings.Cut(script, "</script>")
+		sum := sha256.Sum256([]byte(script))
+		hash := "script-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+		if policy := response.Header.Get("Content-Security-Policy"); response.StatusCode != 200 || script == "" || !strings.Contains(policy, hash) || !strings.Contains(policy, "default-src 'none'") {
+			t.Errorf("%d with %s", response.StatusCode, policy)
+		}
 	}
 }
 
