@@ -13,6 +13,8 @@ if [ -z "$missing" ]; then
 	echo "everything is installed"
 	exit 0
 fi
+command -v apt-get >/dev/null || { echo "this is no Debian: install what these packages hold:$missing" >&2; exit 1; }
+[ "$(id -u)" -eq 0 ] || { echo "only root can install:$missing" >&2; exit 1; }
 echo "installing$missing"
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
