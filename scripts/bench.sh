@@ -27,6 +27,8 @@ bench() { # title, goal, package, pattern
 bench "API write: POST /node with its event, durable" "20x kernelci-api's requests/s on the same machine" ./functions/api 'PostNode'
 bench "the store under it: node and event, one durable commit shared by writers" "feeds the row above" ./shared/store/sqlite 'Create|PutHierarchy'
 bench "node query on an indexed field, embedded" "p99 <= 5 ms at 1,000,000 nodes; here $KERNELFLOW_BENCH_NODES" ./shared/store/sqlite 'FindIndexed'
+bench "an event from POST /node to the answers of 1 and of 100 listeners, each place noted durably" "p50 <= 5 ms to 1; p99 <= 250 ms to all of 100" ./functions/api 'PublishToListen'
+bench "1000 listeners wait: memory with both ends of their connections; POST /node that none of them wants" "<= 100 KB each; no read of the store for each" ./functions/api 'ThousandListenersWait'
 bench "schedule decision, whole production configuration, one event" "<= 1 ms" ./shared/schedule 'Decide|Fires'
 bench "a checkout's job nodes created" "several hundred in <= 1 s" ./functions/scheduler 'CreateJobNodes|CheckoutOfMainline'
 bench "node update -> function entered, emulator" "p50 <= 3 ms" ./local/emulator 'UpdateToFunction'

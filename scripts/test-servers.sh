@@ -31,4 +31,6 @@ done
 
 export TEST_REDIS_URL="redis://127.0.0.1:$port" CI_REQUIRE_SERVERS=1
 go test -race -count=1 ./shared/bus/...
+# The size that matters, without the race detector; go test alone takes fewer.
+TEST_EVENTS=${TEST_EVENTS:-100000} go test -count=1 -timeout 60m -v -run 'TwoInstances' ./functions/api
 go test -race -count=1 -run 'RealServers' ./local/...

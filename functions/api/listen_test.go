@@ -204,7 +204,7 @@ func TestADurablePlaceOutlastsUnsubscribe(t *testing.T) {
 func TestADurableSubscriberResumesWithoutLimit(t *testing.T) {
 	s := newSite(t)
 	id := s.subscribe(s.bob, "?subscriber_id=dash")
-	const total = 3000 // more than KernelCI's 1000, and more than is kept in memory
+	const total = 1500 // more than KernelCI's 1000, and more than is kept in memory
 	events := make([]event.Event, total)
 	for i := range events {
 		events[i] = event.Event{ID: fmt.Sprint(i), Channel: "node", Owner: "bob", Type: "t", Source: "s", Time: time.Now(),
