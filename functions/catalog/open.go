@@ -61,7 +61,7 @@ func openScheduler(a *app.App) (Handler, error) {
 	f, err := scheduler.New(scheduler.Options{
 		Config: a.Pipeline, Store: a.Store, Storage: a.Storage, Renderer: a.Templates, Runtimes: a.Runtimes, Token: a.Auth.JobToken,
 		APIURL: a.APIURL(), StorageURL: a.StorageURL(), InstanceID: a.Config.InstanceID, Holdoff: a.Divided(a.Config.Holdoff),
-		Owner: a.Config.AdminName, Now: a.Now, Log: a.Log,
+		Attempts: Attempts, Owner: a.Config.AdminName, Now: a.Now, Log: a.Log,
 	})
 	if err != nil {
 		return Handler{}, err

@@ -18,7 +18,9 @@
 // A job that cannot be started ends alone, done and incomplete, with an error
 // code: invalid_job_params when its parameters make no sense, job_generation_error
 // when its template cannot be rendered, submit_error when the runtime refuses it.
-// What may pass by another try is returned, so that the event comes again.
+// What may pass by another try is returned, so that the event comes again; how
+// often that was is kept in the node's debug data, and the last time that the
+// event is delivered ends the job too.
 //
 // # The job's node
 //

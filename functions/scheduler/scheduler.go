@@ -55,6 +55,7 @@ type Options struct {
 	StorageURL string
 	InstanceID string
 	Holdoff    time.Duration // how long a node that ends available stays so
+	Attempts   int           // how often a submission is tried before its job ends
 	Owner      string        // the user who owns the pipeline's nodes
 	Now        func() time.Time
 	Log        *slog.Logger
@@ -75,6 +76,8 @@ func New(o Options) (*Function, error) {
 		return nil, errors.New("scheduler: no token maker, clock or log")
 	case o.Owner == "":
 		return nil, errors.New("scheduler: no owner")
+	case o.Attempts < 1:
+		return nil, errors.New("scheduler: no attempts")
 	}
 	driven := func(r *pipeline.Runtime) bool { return o.Runtimes[r.Name] != nil }
 	return &Function{Options: o, schedule: schedule.New(o.Config, driven)}, nil

@@ -164,7 +164,7 @@ func newSetupOf(t testing.TB, cfg *pipeline.Config) *setup {
 		Runtimes: map[string]runtime.Runtime{"shell": s.lab},
 		Token:    func(id node.ID, _ time.Duration) (string, error) { return "secret-of-" + string(id), nil },
 		APIURL:   "http://api.example.org", StorageURL: "http://storage.example.org", InstanceID: "test",
-		Holdoff: 10 * time.Minute, Owner: "pipeline", Now: s.clock.Now,
+		Holdoff: 10 * time.Minute, Attempts: 3, Owner: "pipeline", Now: s.clock.Now,
 		Log: slog.New(slog.NewTextHandler(s.logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
@@ -542,6 +542,39 @@ func TestWhatMayPassIsTriedAgain(t *testing.T) {
 				t.Errorf("%d jobs run, want 2", len(s.lab.jobs))
 			}
 		})
+	}
+}
+
+func TestASubmissionThatNeverGetsThroughEndsItsJob(t *testing.T) {
+	s := newSetup(t, small)
+	parent, e := s.checkout("one")
+	s.lab.err = errs.New(errs.Temporary, "the line is down")
+	for attempt := 1; attempt < s.Attempts; attempt++ {
+		if err := s.Handle(t.Context(), e); !errors.Is(err, errs.Temporary) {
+			t.Fatalf("attempt %d: %v", attempt, err)
+		}
+	}
+	s.handle(e)
+	for name, n := range s.children(parent.ID) {
+		if n.State != node.Done || n.Result != node.Incomplete || n.Text("error_code") != node.ErrCodeSubmit || !strings.Contains(n.Text("error_msg"), "the line is down") {
+			t.Errorf("%s: %s %s %v", name, n.State, n.Result, n.Data)
+		}
+	}
+}
+
+func TestAHostThatStopsCostsNoAttempt(t *testing.T) {
+	s := newSetup(t, small)
+	parent, e := s.checkout("one")
+	ctx, stop := context.WithCancel(t.Context())
+	s.lab.before = func(runtime.Job) { stop() }
+	s.lab.err = errs.New(errs.Temporary, "broken off")
+	if err := s.Handle(ctx, e); err == nil {
+		t.Fatal("no error")
+	}
+	for name, n := range s.children(parent.ID) {
+		if n.State != node.Running || n.Debug[tries] != nil {
+			t.Errorf("%s: %s %v", name, n.State, n.Debug)
+		}
 	}
 }
 

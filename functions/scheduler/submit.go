@@ -11,6 +11,7 @@ import (
 	"github.com/kernelflow/kernelflow/shared/jobdef"
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/runtime"
+	"github.com/kernelflow/kernelflow/shared/store"
 )
 
 // artifact is the name of a job's definition among its artifacts.
@@ -109,11 +110,22 @@ func define(n *node.Node, url string) bool {
 	return true
 }
 
-// fail ends the job's node for a reason that will not pass, or returns one that
-// may.
+// tries is where the job's debug data counts submissions that failed for what
+// may pass.
+const tries = "submit_attempts"
+
+// fail ends the job's node for a reason that will not pass, or that did not pass
+// as often as a submission is tried; else it returns the reason.
 func (f *Function) fail(ctx context.Context, id node.ID, code, url string, cause error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("node %s: %w", id, cause) // the host is stopping: nobody is at fault
+	}
+	ctx = context.WithoutCancel(ctx)
 	if errs.Retry(cause) {
-		return fmt.Errorf("node %s: %w", id, cause)
+		last, err := f.count(ctx, id)
+		if err != nil || !last {
+			return fmt.Errorf("node %s: %w", id, errors.Join(cause, err))
+		}
 	}
 	f.Log.WarnContext(ctx, "job cannot run", "node", id, "error_code", code, "error", cause)
 	return f.update(ctx, id, func(n *node.Node) error {
@@ -124,6 +136,20 @@ func (f *Function) fail(ctx context.Context, id node.ID, code, url string, cause
 		n.SetError(node.Incomplete, code, bounded(cause.Error()))
 		return nil
 	})
+}
+
+// count takes down that a submission failed, and says whether it was the last.
+func (f *Function) count(ctx context.Context, id node.ID) (last bool, err error) {
+	_, err = f.Store.Update(ctx, id, func(n *node.Node) error {
+		met, _ := n.Debug[tries].(float64)
+		n.Debug[tries] = met + 1
+		last = int(met)+1 >= f.Attempts
+		return nil
+	}, store.Silent)
+	if errors.Is(err, errs.NotFound) {
+		err = nil
+	}
+	return last, err
 }
 
 // update changes a node that somebody may have removed or settled.
