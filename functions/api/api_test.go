@@ -368,6 +368,29 @@ func (s *site) job2(token string, parent node.ID) (node.Node, string) {
 	return n, jobToken
 }
 
+func TestAJobThatSomebodyElseEndedMayAddItsLogAndNothingElse(t *testing.T) {
+	s := newSite(t)
+	n, token := s.job(s.bob, s.create(s.bob, checkoutBody).ID)
+	path := "/latest/node/" + string(n.ID)
+	s.want(s.bob, "PATCH", path, `{"state":"done","result":"incomplete","artifacts":{"job_definition":"https://x.example.org/job.sh"}}`, 200, "")
+	for body, status := range map[string]int{
+		`{"result":"pass"}`: 409,
+		`{"data":{}}`:       409,
+		`{"artifacts":{}}`:  409,
+		`{"artifacts":{"job_definition":"https://x.example.org/other","log":"https://x.example.org/log"}}`:                  409,
+		`{"result":"pass","artifacts":{"job_definition":"https://x.example.org/job.sh","log":"https://x.example.org/log"}}`: 409,
+	} {
+		s.want(token, "PATCH", path, body, status, "")
+	}
+	s.want(token, "PATCH", path, `{"artifacts":{"job_definition":"https://x.example.org/job.sh","log":"https://x.example.org/log"}}`, 200, "")
+	got, err := s.store.Get(t.Context(), n.ID)
+	check(t, err)
+	if got.Result != node.Incomplete || len(got.Artifacts) != 2 {
+		t.Errorf("%+v", got)
+	}
+	s.want(token, "PATCH", path, `{"artifacts":{"job_definition":"https://x.example.org/job.sh","log":"https://x.example.org/log2"}}`, 409, "")
+}
+
 type heard struct {
 	Channel string `json:"channel"`
 	Data    string `json:"data"`

@@ -206,7 +206,10 @@ func TestAnArtifactGoesWhereItsBearerMayWrite(t *testing.T) {
 	}
 	s.want(token, "PUT", "/latest/nodes/"+id, report(n, "pass"), 200, "")
 	if status, _ := s.upload(token, id+"/log.txt", "later"); status != 409 {
-		t.Errorf("an upload after the end: %d", status)
+		t.Errorf("another content after the end: %d", status)
+	}
+	if status, answer := s.upload(token, id+"/missing.txt", "x"); status != 200 {
+		t.Errorf("what was missing, after the end: %d %s", status, answer)
 	}
 	s.want("", "GET", "/storage/"+id+"/log.txt", "", 200, "x")
 }

@@ -107,8 +107,9 @@ func destination(folder, name string) (string, error) {
 }
 
 // mayUpload: a superuser anywhere; others in a folder of a node that they may
-// edit, which for a job must not have ended, and people in the folder of their
-// own name. The folder of a node is its id, or NAME-ID as KernelCI calls it.
+// edit, and people in the folder of their own name. The folder of a node is its
+// id, or NAME-ID as KernelCI calls it. A job that has ended may leave
+// what is not there yet, and replaces nothing.
 func (f *Function) mayUpload(ctx context.Context, u user.User, target string) error {
 	if u.Superuser && u.Active {
 		return nil
@@ -129,5 +130,17 @@ func (f *Function) mayUpload(ctx context.Context, u user.User, target string) er
 	case err != nil:
 		return err
 	}
-	return mayReport(u, n)
+	if err := mayReport(u, n); err == nil || f.there(ctx, target) {
+		return err
+	}
+	return nil
+}
+
+// there says whether an artifact is at target, or may be.
+func (f *Function) there(ctx context.Context, target string) bool {
+	content, _, err := f.storage.Open(ctx, target)
+	if err == nil {
+		_ = content.Close() // nothing was read
+	}
+	return !errors.Is(err, errs.NotFound)
 }

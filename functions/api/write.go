@@ -123,8 +123,8 @@ func (f *Function) update(ctx context.Context, in *Change, change func(u user.Us
 		return nil, f.fail(ctx, err)
 	}
 	n, err := f.store.Update(ctx, id, func(n *node.Node) error {
-		if err := mayReport(u, *n); err != nil {
-			return err
+		if !u.MayEdit(*n) {
+			return errNoEditor
 		}
 		from := n.State
 		if err := change(u, n); err != nil {
@@ -144,7 +144,8 @@ func (f *Function) update(ctx context.Context, in *Change, change func(u user.Us
 // errNoEditor answers whoever may not change a node.
 var errNoEditor = plain(http.StatusUnauthorized, "Unauthorized to complete the operation")
 
-// mayReport says whether u may change n now: a job may until it has ended.
+// mayReport says whether u may change n now: a job may until it has ended. What
+// it may do then is to leave what n lacks: see onlyAdds and mayUpload.
 func mayReport(u user.User, n node.Node) error {
 	if !u.MayEdit(n) {
 		return errNoEditor
@@ -161,6 +162,9 @@ func (f *Function) putNode(ctx context.Context, in *replaceInput) (*nodeOutput, 
 		return nil, f.fail(ctx, err)
 	}
 	return f.update(ctx, &in.Change, func(u user.User, old *node.Node) error {
+		if err := mayReport(u, *old); err != nil {
+			return err
+		}
 		replace(old, n, u)
 		return ownParent(*old)
 	})
@@ -220,6 +224,9 @@ func (f *Function) patchNode(ctx context.Context, in *patchInput) (*nodeOutput, 
 		return nil, plain(http.StatusBadRequest, "No fields to update")
 	}
 	return f.update(ctx, &in.Change, func(u user.User, n *node.Node) error {
+		if err := mayReport(u, *n); err != nil && !p.onlyAdds(*n) {
+			return err
+		}
 		before := n.Clone()
 		if err := p.apply(n); err != nil {
 			return err
@@ -254,6 +261,23 @@ func (p *patch) UnmarshalJSON(b []byte) error {
 func (p *patch) empty() bool {
 	return p.State == nil && p.Result == nil && p.Artifacts == nil && p.Data == nil && p.Debug == nil && p.JobFilter == nil &&
 		p.PlatformFilter == nil && p.Timeout == nil && p.Holdoff == nil && p.KCIDBProcessed == nil
+}
+
+// onlyAdds says whether p gives n artifacts that it lacks and changes nothing
+// else. A job whose node somebody else has ended, the timeout function for
+// example, may do that, so that its log is not lost.
+func (p *patch) onlyAdds(n node.Node) bool {
+	if p.Artifacts == nil {
+		return false
+	}
+	others := *p
+	others.Artifacts = nil
+	for name, link := range n.Artifacts {
+		if (*p.Artifacts)[name] != link {
+			return false
+		}
+	}
+	return others.empty()
 }
 
 func (p *patch) apply(n *node.Node) error {

@@ -32,7 +32,8 @@
 // a lapsed time limit, a cancelled job and a test run that broke off (a plan
 // not kept, no plan, "Bail out!") are incomplete, with error_code and error_msg
 // in the node's data. A kbuild that passes becomes available, everything else
-// done. The log is artifact "log" whatever happens.
+// done. The log is artifact "log" whatever happens, also of
+// a job whose node somebody else has ended.
 //
 // # Why it may be killed at any instant
 //

@@ -92,7 +92,14 @@ func (s *supervisor) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.finish(s.deliver(context.WithoutCancel(ctx)))
+	ctx = context.WithoutCancel(ctx)
+	err = s.deliver(ctx)
+	if errs.KindOf(err) == errs.Conflict {
+		if err := s.leaveLog(ctx); err != nil {
+			s.log.Error("the log is not among the node's artifacts", "error", err)
+		}
+	}
+	return s.finish(err)
 }
 
 // outcome is how the script ended, as far as that can be trusted.
@@ -162,12 +169,36 @@ func (s *supervisor) deliver(ctx context.Context) error {
 	return s.api.retry(ctx, until, send)
 }
 
-// running reads the job's node; Conflict when it has ended without us.
-func (s *supervisor) running(ctx context.Context, until time.Time) (root node.Node, err error) {
+// leaveLog adds the log to a node that somebody else has ended, unless it is
+// there: our own report may have come that far.
+func (s *supervisor) leaveLog(ctx context.Context) error {
+	until := s.spec.Node.Timeout.Add(reportGrace)
+	root, err := s.read(ctx, until)
+	if err != nil || root.Artifacts[logArtifact] != "" {
+		return err
+	}
+	found := readResults(filepath.Join(s.dir, scratchDir, resultsDir), s.spec.Token)
+	defer func() { _ = found.Close() }() // only read
+	link, err := s.uploadLog(ctx, until, judge(s.outcome(), s.spec.Limit, found), found.notes)
+	// Conflict: it is there, only the node does not name it yet.
+	if err != nil && errs.KindOf(err) != errs.Conflict {
+		return err
+	}
+	return s.api.retry(ctx, until, func() error { return s.api.addArtifact(ctx, logArtifact, link) })
+}
+
+// read reads the job's node.
+func (s *supervisor) read(ctx context.Context, until time.Time) (root node.Node, err error) {
 	err = s.api.retry(ctx, until, func() (err error) {
 		root, err = s.api.get(ctx)
 		return err
 	})
+	return root, err
+}
+
+// running reads the job's node; Conflict when it has ended without us.
+func (s *supervisor) running(ctx context.Context, until time.Time) (node.Node, error) {
+	root, err := s.read(ctx, until)
 	if err == nil && root.State != node.Running {
 		err = errs.New(errs.Conflict, "node %s is %s already", root.ID, root.State)
 	}

@@ -204,13 +204,20 @@ func TestAStorageThatIsAwayCostsTheArtifactsAndNotTheResult(t *testing.T) {
 	}
 }
 
-func TestAJobThatEndedForTheAPIEndsQuietly(t *testing.T) {
+func TestAJobThatSomebodyElseEndedLeavesItsLogAndNothingElse(t *testing.T) {
+	wantLog := func(t *testing.T, w *world) {
+		t.Helper()
+		if n := w.api.Node(w.id); len(n.Artifacts) != 1 || !strings.HasPrefix(w.api.Log(t, w.id), "as far as it came\n") {
+			t.Errorf("artifacts %v, log %q", n.Artifacts, w.api.Log(t, w.id))
+		}
+	}
 	t.Run("before the report", func(t *testing.T) {
 		w := newWorld(t, node.KindJob)
-		w.prepare("true")
+		w.prepare("echo as far as it came; echo x > $KCI_RESULTS/artifacts/x")
 		w.api.End(w.id, node.Incomplete)
 		w.run()
 		w.want(0, node.Incomplete, "")
+		wantLog(t, w)
 		if s := w.phase(Reported); s.Reason == "" {
 			t.Error("no reason")
 		}
@@ -223,10 +230,27 @@ func TestAJobThatEndedForTheAPIEndsQuietly(t *testing.T) {
 			}
 			return false
 		})
-		w.prepare("true")
+		w.prepare("echo as far as it came")
 		w.run()
 		w.want(0, node.Incomplete, "")
 		w.phase(Reported)
+		wantLog(t, w)
+	})
+	t.Run("while another artifact is added", func(t *testing.T) {
+		w := newWorld(t, node.KindJob)
+		w.prepare("echo as far as it came")
+		w.api.End(w.id, node.Incomplete)
+		var patches atomic.Int32
+		w.api.Intrude(func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodPatch && patches.Add(1) == 1 {
+				w.api.Name(w.id, "job_definition", "http://storage.example.org/job.sh")
+			}
+			return false
+		})
+		w.run()
+		if n := w.api.Node(w.id); len(n.Artifacts) != 2 || w.api.Log(t, w.id) == "" {
+			t.Errorf("artifacts %v", n.Artifacts)
+		}
 	})
 }
 

@@ -24,6 +24,7 @@ import (
 //
 //	GET  /latest/node/{id}       the node, null for an unknown one
 //	PUT  /latest/nodes/{id}      the report of a job, with the job's token
+//	PATCH /latest/node/{id}      artifacts that the node lacks, with the job's token
 //	POST /storage/v1/file        the upload of an artifact, with the job's token
 //	GET  /storage/{id}/{name}    an artifact
 //
@@ -55,6 +56,7 @@ func NewAPI(t testing.TB) *API {
 	a := &API{nodes: map[node.ID]*job{}, files: map[string][]byte{}}
 	a.mux.HandleFunc("GET /latest/node/{id}", a.get)
 	a.mux.HandleFunc("PUT /latest/nodes/{id}", a.put)
+	a.mux.HandleFunc("PATCH /latest/node/{id}", a.patch)
 	a.mux.HandleFunc("POST /storage/v1/file", a.upload)
 	a.mux.HandleFunc("GET /storage/{id}/{name}", a.download)
 	a.Move(t)
@@ -116,6 +118,13 @@ func (a *API) End(id node.ID, result node.Result) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.nodes[id].node.State, a.nodes[id].node.Result = node.Done, result
+}
+
+// Name adds an artifact to a node as somebody else may do.
+func (a *API) Name(id node.ID, name, link string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.nodes[id].node.Artifacts[name] = link
 }
 
 // Node returns a node as it is now.
@@ -230,6 +239,29 @@ func (a *API) accept(id node.ID, authorization string, body []byte) ([]node.Node
 	}
 	j.node, j.body, j.reports = h.Node.Clone(), body, append(j.reports, h)
 	return list, nil
+}
+
+func (a *API) patch(w http.ResponseWriter, r *http.Request) {
+	var body struct{ Artifacts map[string]string }
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		answer(w, nil, errs.Wrap(errs.Invalid, err))
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	j := a.nodes[node.ID(r.PathValue("id"))]
+	if j == nil || r.Header.Get("Authorization") != "Bearer "+j.token {
+		answer(w, nil, errs.New(errs.Unauthenticated, "Unauthorized"))
+		return
+	}
+	for name, link := range j.node.Artifacts {
+		if body.Artifacts[name] != link {
+			answer(w, nil, errs.New(errs.Conflict, "node %s has ended", j.node.ID))
+			return
+		}
+	}
+	j.node.Artifacts = body.Artifacts
+	answer(w, j.node, nil)
 }
 
 func (a *API) upload(w http.ResponseWriter, r *http.Request) {
