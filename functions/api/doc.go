@@ -25,6 +25,13 @@
 // field that is absent and one that is null mean different things in a PATCH.
 // Errors are mapped to KernelCI's two shapes in one place, errors.go.
 //
+// A poll notes what it hands out before it answers, so that a client which
+// polls on is never given an event twice, whichever instance it asks. The
+// price: one whose poll broke off has to subscribe again, and a durable
+// subscriber is then given what it has not acknowledged, which it may have had
+// (the sequence tells). Another user's subscription is refused with 403, where
+// KernelCI fails with 500.
+//
 // Logins are limited by counters on the bus, which all instances share. The
 // store would have to write for each bad password of a stranger, and counters
 // in memory would let as many through as there are instances. The prices: no

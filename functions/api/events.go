@@ -94,14 +94,11 @@ type historyEvent struct {
 }
 
 const (
-	mostEvents      = 10_000           // in one answer
-	mostRecursive   = 1000             // with their nodes
-	eventsPage      = 256              // read at a time
-	eventsPatience  = 15 * time.Second // for one page
-	mostIDs         = 1000
-	recursiveNeeds  = "Recursive limit is too large, max is 1000"
-	onlyOneOfIDs    = "Provide either id or ids, not both"
-	onlyOneOfNodeID = "Provide either node_id or data.id, not both"
+	mostEvents     = 10_000           // in one answer
+	mostRecursive  = 1000             // in one answer with their nodes
+	mostIDs        = 1000             // in one question
+	eventsPage     = 256              // read at a time
+	eventsPatience = 15 * time.Second // for a page
 )
 
 func (in *eventsInput) history() (store.History, error) {
@@ -113,9 +110,9 @@ func (in *eventsInput) history() (store.History, error) {
 	case len(in.unknown) > 0:
 		return h, errs.New(errs.Invalid, "%.100s: is no filter of events", in.unknown[0])
 	case in.Recursive && (in.Limit <= 0 || in.Limit > mostRecursive):
-		return h, errs.New(errs.Invalid, recursiveNeeds)
+		return h, errs.New(errs.Invalid, "Recursive limit is too large, max is %d", mostRecursive)
 	case in.NodeID != "" && in.DataID != "":
-		return h, errs.New(errs.Invalid, onlyOneOfNodeID)
+		return h, errs.New(errs.Invalid, "Provide either node_id or data.id, not both")
 	}
 	if h.Limit <= 0 || h.Limit > mostEvents {
 		h.Limit = mostEvents
@@ -143,7 +140,7 @@ func (in *eventsInput) keys() ([]node.ID, error) {
 	name, list := "ids", strings.Split(in.IDs, ",")
 	switch {
 	case in.ID != "" && in.IDs != "":
-		return nil, errs.New(errs.Invalid, onlyOneOfIDs)
+		return nil, errs.New(errs.Invalid, "Provide either id or ids, not both")
 	case in.ID != "":
 		name, list = "id", []string{in.ID}
 	case in.IDs == "":
