@@ -142,7 +142,7 @@ func (f *Function) routes() http.Handler {
 	mux := http.NewServeMux()
 	f.storageRoutes(mux)
 	mux.Handle("/", withVersion(versioned))
-	return f.bounded(measured(mux))
+	return f.bounded(measured(f.recovering(mux)))
 }
 
 // slowness is how long a client may take to send a request and to take its

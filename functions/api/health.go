@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"strconv"
@@ -78,7 +79,7 @@ func (f *Function) ready(w http.ResponseWriter, r *http.Request) {
 	writeText(w, http.StatusOK, "ready")
 }
 
-// statusWriter remembers the status of an answer.
+// statusWriter remembers the status of an answer; 0 until it begins.
 type statusWriter struct {
 	http.ResponseWriter
 	status int
@@ -90,15 +91,21 @@ func (w *statusWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
+// Write implements http.ResponseWriter.
+func (w *statusWriter) Write(b []byte) (int, error) {
+	w.status = cmp.Or(w.status, http.StatusOK)
+	return w.ResponseWriter.Write(b)
+}
+
 // Unwrap lets http.ResponseController reach the connection.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func measure(next http.Handler, requests *prometheus.HistogramVec) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		sw := &statusWriter{ResponseWriter: w}
 		next.ServeHTTP(sw, r)
-		requests.WithLabelValues(method(r.Method), route(r.URL.Path), strconv.Itoa(sw.status)).Observe(time.Since(start).Seconds())
+		requests.WithLabelValues(method(r.Method), route(r.URL.Path), strconv.Itoa(cmp.Or(sw.status, http.StatusOK))).Observe(time.Since(start).Seconds())
 	})
 }
 
