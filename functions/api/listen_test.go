@@ -326,3 +326,33 @@ func newServer(t testing.TB, h http.Handler) *httptest.Server {
 	t.Cleanup(server.Close)
 	return server
 }
+
+func TestPublishAddsTheOwnerAndKeepsTypeSourceAndAttributes(t *testing.T) {
+	s := newSite(t)
+	answer := s.want(s.bob, "POST", "/latest/subscribe/custom?promisc=true", "", 200, "")
+	var sub store.Subscription
+	check(t, json.Unmarshal([]byte(answer), &sub))
+	for _, tc := range []struct{ body, want string }{
+		{`{"data":{"n":1}}`, `{"data":{"n":1},"owner":"admin","source":"https://api.kernelci.org/","type":"api.kernelci.org"}`},
+		{`{"data":"text","type":"a.b","source":"https://x.example.org/","attributes":{"color":"blue","owner":"eve"}}`,
+			`{"color":"blue","data":"text","owner":"admin","source":"https://x.example.org/","type":"a.b"}`},
+	} {
+		s.want(s.admin, "POST", "/latest/publish/custom", tc.body, 200, "null")
+		ce := s.heardFrom(s.bob, sub.ID)
+		for _, key := range []string{"id", "time", "specversion", "_sequence_id"} {
+			delete(ce, key)
+		}
+		got, err := json.Marshal(ce)
+		check(t, err)
+		if string(got) != tc.want {
+			t.Errorf("%s: heard %s, want %s", tc.body, got, tc.want)
+		}
+	}
+	for _, empty := range []string{`{}`, `{"data":null}`, `{"data":{}}`, ``} {
+		s.want(s.admin, "POST", "/latest/publish/custom", empty, 422, "")
+	}
+	s.want("", "POST", "/latest/publish/custom", `{"data":1}`, 401, "")
+	if last, err := s.store.LastSequence(t.Context()); err != nil || last != 2 {
+		t.Errorf("the log has come to %d: %v", last, err)
+	}
+}
