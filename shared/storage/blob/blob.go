@@ -1,53 +1,54 @@
-// Package blob keeps artifacts in a bucket: today a folder of this machine
-// (file:///DIR), which a function serves over HTTP.
+// Package blob keeps artifacts in a bucket of gocloud.dev/blob: today a folder
+// of this machine (file:///DIR), which a function serves over HTTP.
 //
-// An upload is visible when it is complete and not before: the bytes go to a
-// file of the hidden folder .uploads, which is flushed to the disk and renamed.
-// Uploads of the same path at once leave one of them, whole; one that breaks
-// off leaves nothing, and what a killed process leaves in .uploads is removed
-// by the next Open that finds it a day old.
+// An upload is visible when it is complete and not before: when its source
+// fails, the write is cancelled before it is closed, which is how gocloud gives
+// one up. Uploads of the same path at once leave one of them, whole. A reader
+// goes on reading what it opened.
 //
-// Nothing leads out of the folder: each path is opened below it with os.Root,
-// which follows no symbolic link to elsewhere, whoever put it there. Only plain
-// files are artifacts. A folder keeps no content types: names say them.
+// In a folder the bytes of an upload go to a file of the hidden folder .uploads,
+// which is flushed to the disk and renamed. What a killed process leaves there
+// is removed by the next Open that finds it a day old. Nothing leads out of the
+// folder: each path is opened below it with os.Root, which follows no symbolic
+// link to elsewhere, whoever put it there. Only plain files are artifacts. A
+// folder keeps no content types: names say them.
 //
-// Decisions. gocloud.dev's fileblob would do the same for a folder, but it
-// follows links, and lists and serves half an upload beside the artifacts.
-// Buckets of clouds (gs, s3, azblob) are for gocloud.dev; they come with the
-// cloud hosts. Until then their URLs are refused with a clear error. Removing
-// what is old is not done here: nobody asks for it yet.
+// Decisions. Storage speaks to gocloud's portable bucket, so that the buckets of
+// clouds (gs, s3, azblob) will share it: each is a URL, a driver to link, and a
+// line where the drivers differ (where a list begins, ETags). They come with
+// the cloud hosts; until then their URLs are refused with a clear error. The
+// folder is a driver of our own. gocloud's fileblob follows links; its uploads
+// either lie beside the artifacts, where it lists and serves half of one, or in
+// a temporary folder of another file system, from which none can be renamed.
+// The price is that driver, which somebody must keep, and gocloud itself: it
+// links gRPC for its errors, 4 MB of each binary. Removing what is old is not
+// done here: nobody asks for it yet.
 package blob
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"mime"
 	"net/url"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
 
+	"gocloud.dev/blob"
+	"gocloud.dev/gcerrors"
 	"golang.org/x/sys/unix"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/storage"
 )
 
-const (
-	uploads   = ".uploads"     // the folder of what is not complete
-	abandoned = 24 * time.Hour // after this without a byte nobody completes it
-)
-
 // Storage is the driver. See package storage for what each method promises.
 type Storage struct {
-	root *os.Root
-	base *url.URL
+	bucket *blob.Bucket
+	base   *url.URL
 }
 
 var _ storage.Storage = (*Storage)(nil)
@@ -67,166 +68,126 @@ func Open(bucketURL, base string) (*Storage, error) {
 	if u.Scheme != "file" || u.Path == "" {
 		return nil, errs.New(errs.Invalid, "blob.Open: a bucket of scheme %q is not supported by this program, use file:///DIR", u.Scheme)
 	}
-	root, err := openFolder(filepath.FromSlash(u.Path))
+	f, err := openFolder(filepath.FromSlash(u.Path))
 	if err != nil {
 		return nil, fmt.Errorf("blob.Open(%s): %w", bucketURL, kind(err))
 	}
-	return &Storage{root: root, base: b}, nil
+	return &Storage{bucket: blob.NewBucket(f), base: b}, nil
 }
 
-func openFolder(dir string) (*os.Root, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, err
-	}
-	err = root.MkdirAll(uploads, 0o755)
-	if err == nil {
-		err = sweep(root)
-	}
-	if err != nil {
-		return nil, errors.Join(err, root.Close())
-	}
-	return root, nil
-}
-
-// sweep removes uploads that nobody will complete. How old they are is told by
-// the folder's own clock, that of a new file: it may be another machine's.
-func sweep(root *os.Root) error {
-	probe, err := create(root)
-	if err != nil {
-		return err
-	}
-	now, err := probe.Stat()
-	if err := errors.Join(err, probe.Close(), root.Remove(path.Join(uploads, filepath.Base(probe.Name())))); err != nil {
-		return err
-	}
-	return fs.WalkDir(root.FS(), uploads, func(p string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return err
-		}
-		info, err := e.Info()
-		if err == nil && now.ModTime().Sub(info.ModTime()) > abandoned {
-			err = root.Remove(p)
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // it was completed, or another instance swept it
-		}
-		return err
-	})
-}
-
-// create makes a file for an upload.
-func create(root *os.Root) (*os.File, error) {
-	return root.OpenFile(path.Join(uploads, rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-}
-
-// clean is storage.CleanPath without what is the driver's own.
+// clean is storage.CleanPath without what is the folder's own, in every bucket:
+// a path is good for all of them or for none.
 func clean(p string) (string, error) {
 	p, err := storage.CleanPath(p)
-	if err == nil && (p == uploads || strings.HasPrefix(p, uploads+"/")) {
+	if err == nil && hidden(p) {
 		return "", errs.New(errs.Invalid, "path %.80q: %s is taken", p, uploads)
 	}
 	return p, err
 }
 
-// Upload implements storage.Storage.
-func (s *Storage) Upload(ctx context.Context, p, _ string, r io.Reader) (string, error) {
+// Upload implements storage.Storage. A content type that is none is
+// errs.Invalid.
+func (s *Storage) Upload(ctx context.Context, p, contentType string, r io.Reader) (string, error) {
 	p, err := clean(p)
 	if err != nil {
 		return "", err
 	}
-	if err := s.upload(ctx, p, r); err != nil {
+	if contentType == "" {
+		contentType = storage.ContentType(p)
+	}
+	if _, _, err := mime.ParseMediaType(contentType); err != nil {
+		return "", errs.New(errs.Invalid, "content type %.80q: %v", contentType, err)
+	}
+	if err := s.upload(ctx, p, contentType, r); err != nil {
 		return "", fmt.Errorf("blob.Upload(%q): %w", p, kind(err))
 	}
 	return s.URL(p), nil
 }
 
-func (s *Storage) upload(ctx context.Context, p string, r io.Reader) (err error) {
-	file, err := create(s.root)
+func (s *Storage) upload(ctx context.Context, p, contentType string, r io.Reader) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w, err := s.bucket.NewWriter(ctx, p, &blob.WriterOptions{ContentType: contentType})
 	if err != nil {
 		return err
 	}
-	temp := path.Join(uploads, filepath.Base(file.Name()))
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.root.Remove(temp))
-		}
-	}()
-	_, err = io.Copy(file, r)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err := errors.Join(err, file.Close(), ctx.Err()); err != nil {
+	if _, err := io.Copy(w, r); err != nil {
+		cancel()
+		_ = w.Close() // says that it was cancelled
 		return err
 	}
-	if err := s.root.MkdirAll(path.Dir(p), 0o755); err != nil {
-		return err
-	}
-	if err := s.root.Rename(temp, p); err != nil {
-		return err
-	}
-	return s.flush(path.Dir(p))
-}
-
-// flush makes the names in dir and above it survive a loss of power.
-func (s *Storage) flush(dir string) error {
-	for ; ; dir = path.Dir(dir) {
-		f, err := s.root.Open(dir)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(f.Sync(), f.Close()); err != nil || dir == "." {
-			return err
-		}
-	}
+	return w.Close()
 }
 
 // Open implements storage.Storage.
-func (s *Storage) Open(_ context.Context, p string) (io.ReadSeekCloser, storage.Info, error) {
+func (s *Storage) Open(ctx context.Context, p string) (io.ReadSeekCloser, storage.Info, error) {
 	p, err := clean(p)
 	if err != nil {
 		return nil, storage.Info{}, err
 	}
-	file, info, err := s.open(p)
+	r, err := s.bucket.NewReader(ctx, p, nil)
 	if err != nil {
-		err = kind(err)
-		if !errors.Is(err, errs.Temporary) {
-			err = errs.Wrap(errs.NotFound, err) // whatever else is there is no artifact
+		return nil, storage.Info{}, fmt.Errorf("blob.Open(%q): %w", p, kind(err))
+	}
+	info := storage.Info{Path: p, Size: r.Size(), ContentType: r.ContentType(), Modified: r.ModTime().UTC(), ETag: etag(r.As)}
+	var file *os.File
+	if r.As(&file) {
+		return openFile{file, r}, info, nil
+	}
+	return r, info, nil
+}
+
+// openFile is a reader by its file: after a Seek gocloud's own opens the path
+// again, where another content may be by then.
+type openFile struct {
+	*os.File
+	reader *blob.Reader
+}
+
+func (f openFile) Close() error { return f.reader.Close() }
+
+// etag asks an object for what tells its content from another: the portable
+// types leave that to the drivers.
+func etag(as func(any) bool) string {
+	var info fs.FileInfo
+	if as(&info) {
+		return fileETag(info)
+	}
+	return ""
+}
+
+// List implements storage.Storage.
+func (s *Storage) List(ctx context.Context, prefix, after string, limit int) ([]storage.Info, error) {
+	if limit < 1 {
+		return nil, errs.New(errs.Invalid, "limit: must be 1 or more, it is %d", limit)
+	}
+	if dir := prefix[:strings.LastIndex(prefix, "/")+1]; dir != "" {
+		if _, err := clean(strings.TrimSuffix(dir, "/")); err != nil {
+			return nil, err
 		}
-		return nil, storage.Info{}, fmt.Errorf("blob.Open(%q): %w", p, err)
 	}
-	return file, describe(p, info), nil
+	objects, _, err := s.bucket.ListPage(ctx, blob.FirstPageToken, limit, &blob.ListOptions{Prefix: prefix, BeforeList: beginAfter(after)})
+	if err != nil {
+		return nil, fmt.Errorf("blob.List(%q): %w", prefix, kind(err))
+	}
+	found := make([]storage.Info, len(objects))
+	for i, o := range objects {
+		found[i] = storage.Info{Path: o.Key, Size: o.Size, ContentType: storage.ContentType(o.Key), Modified: o.ModTime.UTC(), ETag: etag(o.As)}
+	}
+	return found, nil
 }
 
-func (s *Storage) open(p string) (*os.File, fs.FileInfo, error) {
-	// Opening what is no plain file may wait for ever, so that is seen first.
-	if info, err := s.root.Lstat(p); err != nil || !info.Mode().IsRegular() {
-		return nil, nil, errors.Join(err, fs.ErrNotExist)
+// beginAfter tells a list where to begin: the portable type leaves that to the
+// drivers.
+func beginAfter(after string) func(as func(any) bool) error {
+	return func(as func(any) bool) error {
+		var l *lister
+		if !as(&l) {
+			return errors.ErrUnsupported
+		}
+		l.after = max(l.after, after)
+		return nil
 	}
-	file, err := s.root.Open(p)
-	if err != nil {
-		return nil, nil, err
-	}
-	info, err := file.Stat()
-	if err != nil {
-		return nil, nil, errors.Join(err, file.Close())
-	}
-	return file, info, nil
-}
-
-func describe(p string, info fs.FileInfo) storage.Info {
-	i := storage.Info{Path: p, Size: info.Size(), ContentType: storage.ContentType(p), Modified: info.ModTime().UTC()}
-	// Clocks are coarse. An upload is made beside what it replaces, so its
-	// number is another one.
-	var inode uint64
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		inode = st.Ino
-	}
-	i.ETag = fmt.Sprintf(`"%x-%x-%x"`, inode, info.ModTime().UnixNano(), info.Size())
-	return i
 }
 
 // URL implements storage.Storage.
@@ -234,53 +195,51 @@ func (s *Storage) URL(p string) string {
 	return strings.TrimSuffix(s.base.String(), "/") + "/" + (&url.URL{Path: p}).EscapedPath()
 }
 
-// Space implements storage.Storage.
+// Space implements storage.Storage: that of the folder's disk.
 func (s *Storage) Space(context.Context) (storage.Space, error) {
-	dir, err := s.root.Open(".")
-	if err != nil {
-		return storage.Space{}, fmt.Errorf("blob.Space(): %w", kind(err))
+	var root *os.Root
+	if !s.bucket.As(&root) {
+		return storage.Space{}, nil
 	}
 	var st unix.Statfs_t
-	if err := errors.Join(unix.Fstatfs(int(dir.Fd()), &st), dir.Close()); err != nil {
-		return storage.Space{}, fmt.Errorf("blob.Space(): %w", kind(err))
+	dir, err := root.Open(".")
+	if err == nil {
+		err = errors.Join(unix.Fstatfs(int(dir.Fd()), &st), dir.Close())
+	}
+	if err != nil {
+		return storage.Space{}, fmt.Errorf("blob.Space(): %w", errs.Wrap(errs.Temporary, err))
 	}
 	block := uint64(st.Bsize)
 	return storage.Space{Free: st.Bavail * block, Total: st.Blocks * block}, nil
 }
 
-// Ping implements storage.Storage.
-func (s *Storage) Ping(context.Context) error {
-	if _, err := s.root.Stat(uploads); err != nil {
+// Ping implements storage.Storage. It lists where no artifact can be: that of a
+// large bucket takes long.
+func (s *Storage) Ping(ctx context.Context) error {
+	_, _, err := s.bucket.ListPage(ctx, blob.FirstPageToken, 1, &blob.ListOptions{Prefix: uploads + "/"})
+	if err != nil {
 		return fmt.Errorf("blob.Ping(): %w", errs.Wrap(errs.Temporary, err))
 	}
 	return nil
 }
 
 // Close implements storage.Storage.
-func (s *Storage) Close() error { return s.root.Close() }
+func (s *Storage) Close() error { return s.bucket.Close() }
 
-// kind classifies what the folder said, which is about names or about disks.
+// kinds are of what a bucket says. What is not here is errs.Temporary.
+var kinds = map[gcerrors.ErrorCode]*errs.Kind{
+	gcerrors.NotFound:         errs.NotFound,
+	gcerrors.AlreadyExists:    errs.Conflict,
+	gcerrors.InvalidArgument:  errs.Invalid,
+	gcerrors.PermissionDenied: errs.Denied,
+}
+
 func kind(err error) error {
-	var number syscall.Errno
-	var named *fs.PathError
-	switch {
-	case errs.KindOf(err) != nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+	if errs.KindOf(err) != nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
-	case errors.Is(err, fs.ErrNotExist):
-		return errs.Wrap(errs.NotFound, err)
-	case errors.Is(err, fs.ErrPermission):
-		return errs.Wrap(errs.Denied, err)
-	case !errors.As(err, &number):
-		if errors.As(err, &named) && !errors.Is(err, fs.ErrClosed) {
-			return errs.Wrap(errs.Denied, err) // os.Root: the path leads out of the folder
-		}
-		return errs.Wrap(errs.Temporary, err)
 	}
-	switch number {
-	case syscall.ENOTDIR, syscall.EISDIR, syscall.EEXIST, syscall.ENOTEMPTY:
-		return errs.Wrap(errs.Conflict, err) // a file where a folder must be, or the reverse
-	case syscall.ENAMETOOLONG, syscall.ELOOP, syscall.EINVAL:
-		return errs.Wrap(errs.Invalid, err)
+	if k, ok := kinds[gcerrors.Code(err)]; ok {
+		return errs.Wrap(k, err)
 	}
 	return errs.Wrap(errs.Temporary, err)
 }

@@ -151,6 +151,25 @@ func TestWhatIsNotSupportedIsSaid(t *testing.T) {
 	}
 }
 
+func TestAContentTypeIsOne(t *testing.T) {
+	s := open(t, t.TempDir())
+	if _, err := s.Upload(t.Context(), "a", "no type;", strings.NewReader("x")); !errors.Is(err, errs.Invalid) {
+		t.Error(err)
+	}
+	if _, _, err := s.Open(t.Context(), "a"); !errors.Is(err, errs.NotFound) {
+		t.Errorf("it was written: %v", err)
+	}
+}
+
+func TestPingTellsAFolderThatIsGone(t *testing.T) {
+	dir := t.TempDir() + "/storage"
+	s := open(t, dir)
+	check(t, os.RemoveAll(dir))
+	if err := s.Ping(t.Context()); !errors.Is(err, errs.Temporary) {
+		t.Error(err)
+	}
+}
+
 // TestMain is also the process that a test kills: it uploads what it is sent.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("UPLOAD_TO"); dir != "" {

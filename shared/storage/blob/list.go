@@ -1,9 +1,9 @@
 package blob
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"path"
@@ -11,30 +11,38 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/kernelflow/kernelflow/shared/errs"
-	"github.com/kernelflow/kernelflow/shared/storage"
+	"gocloud.dev/blob/driver"
 )
 
 // batch is how many names of one folder are held at once: a folder may have
 // millions. Each batch reads the whole folder again.
 const batch = 1000
 
-// List implements storage.Storage.
-func (s *Storage) List(ctx context.Context, prefix, after string, limit int) ([]storage.Info, error) {
-	if limit < 1 {
-		return nil, errs.New(errs.Invalid, "limit: must be 1 or more, it is %d", limit)
+// ListPaged implements driver.Bucket. It lists whatever is below a prefix, so no
+// delimiter is supported. BeforeList is given the *lister, to set where a list
+// begins.
+func (f *folder) ListPaged(ctx context.Context, opts *driver.ListOptions) (*driver.ListPage, error) {
+	if opts.Delimiter != "" {
+		return nil, errors.ErrUnsupported
 	}
-	dir := prefix[:strings.LastIndex(prefix, "/")+1]
-	if dir != "" {
-		if _, err := clean(strings.TrimSuffix(dir, "/")); err != nil {
+	if _, err := f.root.Stat(uploads); err != nil {
+		return nil, err // the folder was removed
+	}
+	l := &lister{ctx: ctx, folder: f, prefix: opts.Prefix, after: string(opts.PageToken), limit: cmp.Or(opts.PageSize, batch)}
+	if opts.BeforeList != nil {
+		if err := opts.BeforeList(l.as); err != nil {
 			return nil, err
 		}
 	}
-	l := lister{storage: s, ctx: ctx, prefix: prefix, after: after, limit: limit}
-	if err := l.walk(dir); err != nil && !errors.Is(err, errFull) {
-		return nil, fmt.Errorf("blob.List(%q): %w", prefix, kind(err))
+	dir := l.prefix[:strings.LastIndex(l.prefix, "/")+1]
+	if hidden(dir) {
+		return &l.page, nil
 	}
-	return l.found, nil
+	err := l.walk(dir)
+	if errors.Is(err, errFull) {
+		l.page.NextPageToken, err = []byte(l.page.Objects[l.limit-1].Key), nil
+	}
+	return &l.page, err
 }
 
 var errFull = errors.New("the page is full")
@@ -42,11 +50,19 @@ var errFull = errors.New("the page is full")
 // lister walks folders in the order of paths. A folder's path ends with "/",
 // as the paths of what is in it go on.
 type lister struct {
-	storage       *Storage
 	ctx           context.Context
+	folder        *folder
 	prefix, after string
 	limit         int
-	found         []storage.Info
+	page          driver.ListPage
+}
+
+func (l *lister) as(to any) bool {
+	p, ok := to.(**lister)
+	if ok {
+		*p = l
+	}
+	return ok
 }
 
 // walk adds what is below dir, "" for all.
@@ -97,15 +113,15 @@ func (l *lister) visit(p string) error {
 	case below:
 		return l.walk(p)
 	}
-	info, err := l.storage.root.Lstat(p)
+	info, err := l.folder.root.Lstat(p)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // removed meanwhile
 	}
 	if err != nil {
 		return err
 	}
-	l.found = append(l.found, describe(p, info))
-	if len(l.found) == l.limit {
+	l.page.Objects = append(l.page.Objects, &driver.ListObject{Key: p, ModTime: info.ModTime(), Size: info.Size(), AsFunc: asInfo(info)})
+	if len(l.page.Objects) == l.limit {
 		return errFull
 	}
 	return nil
@@ -114,18 +130,18 @@ func (l *lister) visit(p string) error {
 // names returns the first batch of names in dir that are from or come later, in
 // order; those of folders end with "/".
 func (l *lister) names(dir, from string) ([]string, error) {
-	folder, err := l.storage.root.Open(path.Clean("./" + dir))
+	d, err := l.folder.root.Open(path.Clean("./" + dir))
 	if noFolder(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = folder.Close() }() // only read
+	defer func() { _ = d.Close() }() // only read
 	var names []string
 	last := "" // of a batch that is full
 	for {
-		entries, err := folder.ReadDir(batch)
+		entries, err := d.ReadDir(batch)
 		for _, e := range entries {
 			name := listed(dir, e)
 			if name >= from && name != "" && (last == "" || name < last) {

@@ -241,8 +241,12 @@ func testKeeps(t *testing.T, s storage.Storage) {
 	check(t, err)
 	defer r.Close()
 	upload(t, s, "a", "another")
-	if b, err := io.ReadAll(r); err != nil || string(b) != "the first content" {
-		t.Errorf("%q: %v", b, err)
+	for range 2 {
+		if b, err := io.ReadAll(r); err != nil || string(b) != "the first content" {
+			t.Errorf("%q: %v", b, err)
+		}
+		_, err = r.Seek(0, io.SeekStart)
+		check(t, err)
 	}
 }
 
