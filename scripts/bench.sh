@@ -25,6 +25,9 @@ bench() { # title, goal, package, pattern
 }
 
 bench "API write: POST /node with its event, durable" "20x kernelci-api's requests/s on the same machine" ./functions/api 'PostNode'
+bench "API read: GET /node" "peer: kernelci-api, one find_one by _id" ./functions/api 'GetNode$'
+bench "API pages: GET /nodes, 50 nodes by an index (KERNELFLOW_BENCH_NODES, 20000 here)" "p99 <= 5 ms in the store at 1,000,000 nodes" ./functions/api 'GetNodes$'
+bench "a job's report: PUT /nodes with 1,000 descendants, one event" "peer: kernelci-api, 2,000 round trips to MongoDB" ./functions/api 'PutNodes1000'
 bench "the store under it: node and event, one durable commit shared by writers" "feeds the row above" ./shared/store/sqlite 'Create|PutHierarchy'
 bench "node query on an indexed field, embedded" "p99 <= 5 ms at 1,000,000 nodes; here $KERNELFLOW_BENCH_NODES" ./shared/store/sqlite 'FindIndexed'
 bench "an event from POST /node to the answers of 1 and of 100 listeners, each place noted durably" "p50 <= 5 ms to 1; p99 <= 250 ms to all of 100" ./functions/api 'PublishToListen'

@@ -127,7 +127,7 @@ func New(o Options) (http.Handler, error) {
 func (f *Function) routes() http.Handler {
 	versioned := newRouter()
 	api := humago.New(versioned, settings())
-	api.UseMiddleware(alwaysJSON, f.authenticate)
+	api.UseMiddleware(alwaysJSON, f.authenticate, noEmpty)
 	f.userRoutes(api)
 	f.nodeRoutes(api)
 	f.eventRoutes(api)

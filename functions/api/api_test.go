@@ -539,17 +539,3 @@ func TestADeadLetterIsDeliveredAgainOnRequest(t *testing.T) {
 }
 
 var eventFilter = event.Filter{Channel: event.ChannelNode}
-
-func BenchmarkPostNode(b *testing.B) {
-	s := newSite(b)
-	b.SetParallelism(32)
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if status, answer := s.call(s.bob, "POST", "/latest/node", checkoutBody); status != 200 {
-				b.Errorf("%d %s", status, answer)
-				return
-			}
-		}
-	})
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "requests/s")
-}

@@ -50,15 +50,14 @@ func unmarshalForm(body []byte, v any) error {
 	if err != nil {
 		return errors.New("is no form")
 	}
-	object := map[string]string{}
+	object := map[string]any{}
 	for key, list := range values {
-		if len(list) > 1 {
-			return inBody(key, "is there twice")
-		}
-		if strings.ContainsRune(key+list[0], 0) || !utf8.ValidString(key+list[0]) {
+		if all := key + strings.Join(list, ""); strings.ContainsRune(all, 0) || !utf8.ValidString(all) {
 			return inBody(key, "must be UTF-8 without NUL")
 		}
-		object[key] = list[0]
+		if object[key] = list[0]; len(list) > 1 {
+			object[key] = list // which no field is
+		}
 	}
 	text, err := json.Marshal(object)
 	if err != nil {

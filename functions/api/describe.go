@@ -93,10 +93,14 @@ type timeIn string
 // Schema implements huma.SchemaProvider.
 func (timeIn) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{
-		Type: huma.TypeString, Extensions: map[string]any{"format": "date-time"},
-		Description: "ISO 8601; T or a space before the time, which may be left out; UTC without an offset",
+		Type: huma.TypeString, Description: "ISO 8601; T or a space before the time, which may be left out; UTC without an offset",
+		Extensions: map[string]any{"anyOf": []any{map[string]any{"format": "date-time"}, map[string]any{"pattern": isoTime}, map[string]any{"type": "null"}}},
 	}
 }
+
+// isoTime is what is taken for a time beside RFC 3339.
+const isoTime = `^[0-9]{2}[0-9]{2}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))` +
+	`([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?)?$`
 
 // timeOut is a time as it is sent.
 type timeOut string
@@ -142,10 +146,14 @@ type webAddress string
 // Schema implements huma.SchemaProvider.
 func (webAddress) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{
-		Type: huma.TypeString, Extensions: map[string]any{"pattern": `^https?://[A-Za-z0-9.\-]+(:[0-9]{1,4})?(/[A-Za-z0-9._~/\-]*)?$`},
+		Type: huma.TypeString, Extensions: map[string]any{"pattern": webPattern},
 		Description: "an absolute http or https URL",
 	}
 }
+
+// webPattern is what addresses look like but those with an account or a numeric
+// IPv6 host, which are taken too.
+const webPattern = `^https?://([A-Za-z0-9._~!$&'()*+,;=<>"\-]|[^\x00-\x7F])+(:[0-9]{0,5})?([/?#]([^\x00-\x20\x7F%]|%[0-9A-Fa-f]{2})*)?$`
 
 type nodeDoc struct {
 	ID             objectID          `json:"id"`
@@ -282,12 +290,12 @@ func (number) Schema(huma.Registry) *huma.Schema {
 
 type hierarchyDoc struct {
 	Node     nodeInDoc       `json:"node"`
-	Children []descendantDoc `json:"child_nodes,omitempty"`
+	Children []descendantDoc `json:"child_nodes,omitempty" nullable:"true"`
 }
 
 type descendantDoc struct {
 	Node     childDoc        `json:"node"`
-	Children []descendantDoc `json:"child_nodes,omitempty"`
+	Children []descendantDoc `json:"child_nodes,omitempty" nullable:"true"`
 }
 
 type childDoc struct {
@@ -329,4 +337,31 @@ func (nodePatchDoc) TransformSchema(_ huma.Registry, schema *huma.Schema) *huma.
 	}
 	schema.Extensions = map[string]any{"anyOf": given}
 	return schema
+}
+
+// sentEventDoc is an event as clients publish it.
+type sentEventDoc struct {
+	Data something `json:"data"`
+	EventContextDoc
+}
+
+// pushedEventDoc is an event as clients push it.
+type pushedEventDoc struct {
+	Data any `json:"data"`
+	EventContextDoc
+}
+
+// EventContextDoc is what clients say of an event.
+type EventContextDoc struct {
+	Type       *string           `json:"type,omitempty" nullable:"true"`
+	Source     *string           `json:"source,omitempty" nullable:"true"`
+	Attributes map[string]string `json:"attributes,omitempty" nullable:"true" doc:"of the CloudEvent"`
+}
+
+// something is any value but null and an empty object.
+type something struct{}
+
+// Schema implements huma.SchemaProvider.
+func (something) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Not: &huma.Schema{Enum: []any{nil, map[string]any{}}}}
 }

@@ -122,7 +122,7 @@ type groupNames []string
 // Schema implements huma.SchemaProvider.
 func (groupNames) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{
-		Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}, MaxItems: new(1000), Description: "names of user groups",
+		Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString, Pattern: `^[^\x00]*$`}, MaxItems: new(1000), Description: "names of user groups",
 		Extensions: unique,
 	}
 }

@@ -39,11 +39,11 @@ type inviteInput struct {
 	Body struct {
 		Username  usernameIn `json:"username"`
 		Email     emailIn    `json:"email"`
-		Groups    groupNames `json:"groups,omitempty"`
-		Superuser bool       `json:"is_superuser,omitempty"`
+		Groups    groupNames `json:"groups,omitempty" nullable:"true"`
+		Superuser bool       `json:"is_superuser,omitempty" nullable:"true"`
 		Mail      *bool      `json:"send_email,omitempty" nullable:"true" doc:"true when it is left out"`
-		Return    bool       `json:"return_token,omitempty" doc:"tell the token in the answer"`
-		Resend    bool       `json:"resend_if_exists,omitempty" doc:"invite again who has not accepted yet"`
+		Return    bool       `json:"return_token,omitempty" nullable:"true" doc:"tell the token in the answer"`
+		Resend    bool       `json:"resend_if_exists,omitempty" nullable:"true" doc:"invite again who has not accepted yet"`
 	}
 }
 

@@ -23,8 +23,8 @@ import (
 const longestItem = 64 << 10
 
 func (f *Function) queueRoutes(api huma.API) {
-	register(api, http.MethodPost, "/publish/{channel}", "Publish an event to all who listen to a channel", f.publish, needsToken, takes[eventBody])
-	register(api, http.MethodPost, "/push/{list}", "Append an event to a list", f.push, needsToken, takes[eventBody],
+	register(api, http.MethodPost, "/publish/{channel}", "Publish an event to all who listen to a channel", f.publish, needsToken, takes[sentEventDoc])
+	register(api, http.MethodPost, "/push/{list}", "Append an event to a list", f.push, needsToken, takes[pushedEventDoc],
 		func(op *huma.Operation) { op.MaxBodyBytes = longestItem })
 	register(api, http.MethodGet, "/pop/{list}", "Take the oldest event of a list", f.pop, needsToken)
 }

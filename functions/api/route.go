@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 )
 
 // maxBody is how many bytes a body may have where the route does not say
@@ -131,6 +132,26 @@ func describeErrors(op *huma.Operation, registry huma.Registry) {
 		}
 		op.Responses[strconv.Itoa(status)] = response
 	}
+}
+
+// noEmpty refuses a query parameter that is there and says nothing, where a
+// number, a truth or a time is meant: huma would take it for absent.
+func noEmpty(ctx huma.Context, next func(huma.Context)) {
+	u := ctx.URL()
+	values := u.Query()
+	for _, p := range ctx.Operation().Parameters {
+		given := values[p.Name]
+		if p.In == "query" && len(given) > 0 && slices.Contains(given, "") && p.Schema != nil && !mayBeEmpty(p.Schema) {
+			_, w := humago.Unwrap(ctx)
+			writeFailure(w, invalidRequest("", []error{&huma.ErrorDetail{Location: "query." + p.Name, Message: "must not be empty"}}))
+			return
+		}
+	}
+	next(ctx)
+}
+
+func mayBeEmpty(schema *huma.Schema) bool {
+	return schema.Type == huma.TypeString && schema.Extensions["anyOf"] == nil || schema.Type == "" || schema.Type == huma.TypeArray
 }
 
 var notWord = regexp.MustCompile(`[^a-z0-9]+`)

@@ -41,9 +41,13 @@ func ParseTime(s string) (time.Time, error) {
 	// A "+" of an offset arrives as a space from clients that do not escape it.
 	text = strings.Replace(text, " ", "+", 1)
 	for _, layout := range inputLayouts {
-		if t, err := time.Parse(layout, text); err == nil {
+		if t, err := time.Parse(layout, text); err == nil && inYears(t.UTC()) {
 			return Time(t), nil
 		}
 	}
 	return time.Time{}, errs.New(errs.Invalid, "invalid isoformat time: %.40q, for example 2025-01-12T08:00:00", s)
 }
+
+// inYears says whether t has a year of four digits, which TimeLayout and every
+// store need.
+func inYears(t time.Time) bool { return t.Year() >= 0 && t.Year() <= 9999 }

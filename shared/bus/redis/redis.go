@@ -129,15 +129,31 @@ func (b *Bus) Push(ctx context.Context, list string, item []byte) error {
 // Pop implements bus.Bus. The server waits, so that many can wait at once.
 func (b *Bus) Pop(ctx context.Context, list string, wait time.Duration) ([]byte, error) {
 	key := b.prefix + "list:" + list
-	if wait <= 0 {
-		item, err := b.client.LPop(ctx, key).Bytes()
-		return item, wrap(err, "Pop(%q)", list)
+	if wait < time.Second {
+		return b.popSoon(ctx, list, key, wait)
 	}
 	pair, err := b.client.WithTimeout(wait+patience).BLPop(ctx, wait, key).Result()
 	if err != nil {
 		return nil, wrap(err, "Pop(%q)", list)
 	}
 	return []byte(pair[1]), nil
+}
+
+// popSoon looks at the beginning and at the end of a wait that is shorter than
+// Redis can count.
+func (b *Bus) popSoon(ctx context.Context, list, key string, wait time.Duration) ([]byte, error) {
+	item, err := b.client.LPop(ctx, key).Bytes()
+	if wait > 0 && errors.Is(err, redis.Nil) {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+			return nil, wrap(ctx.Err(), "Pop(%q)", list)
+		case <-timer.C:
+		}
+		item, err = b.client.LPop(ctx, key).Bytes()
+	}
+	return item, wrap(err, "Pop(%q)", list)
 }
 
 // Count implements bus.Bus.
