@@ -20,10 +20,23 @@
 // personal token only what its scopes say (scope.go); a job's token reports on
 // its node. Invites and new passwords go by mailed tokens that work once.
 //
-// Decisions. Handlers are huma's, which gives validation and the OpenAPI
-// description; node bodies are decoded by shared/node all the same, since a
-// field that is absent and one that is null mean different things in a PATCH.
-// Errors are mapped to KernelCI's two shapes in one place, errors.go.
+// Decisions. Handlers are huma's, and a body is checked against the very schema
+// that describes it, so that the description cannot be wrong without a test
+// failing; describe.go has those that huma cannot see. What decoders disagree
+// about is refused before (body.go). Errors are mapped to KernelCI's two shapes
+// in one place, errors.go: 422 for a wrong shape, 400 for what is wrong in it.
+//
+// A page of nodes has a total, as KernelCI's. It is exact, and counted by an
+// index where there is one; it is not counted for a page that is the only one,
+// nor again by who reads on from next, which carries it; and one that took long
+// is remembered for ten seconds. A bounded count would have been cheaper, but
+// clients end their reading at it. What no index answers is gone through for 15
+// seconds and then broken off with 504, as KernelCI's lists are.
+//
+// Where KernelCI finds nothing by a filter on a field that no node has, or by an
+// operator that does not exist, this is 400: it is a mistake in every case that
+// we know. Integers in data that need more than 53 bits are kept as the nearest
+// double, as JavaScript clients read them anyway.
 //
 // A poll notes what it hands out before it answers, so that a client which
 // polls on is never given an event twice, whichever instance it asks. The

@@ -3,6 +3,9 @@
 // FUNCTION_TARGET names the one function that this service is, PORT is where it
 // listens. Without FUNCTION_TARGET every function is served under its name.
 //
+// The framework's server bounds neither headers nor their time: the host's front
+// end does. Bodies and answers are bounded by the functions.
+//
 // It holds no pipeline logic: the functions come from functions/catalog, their
 // parts from shared/app, which reads them from the environment.
 package main
