@@ -117,6 +117,10 @@ func describeErrors(op *huma.Operation, registry huma.Registry) {
 	if op.RequestBody != nil {
 		statuses = append(statuses, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
+	op.Responses[strconv.Itoa(http.StatusRequestHeaderFieldsTooLarge)] = &huma.Response{
+		Description: "an address or headers of more than 64 KiB, refused by the server",
+		Content:     map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}}},
+	}
 	more, _ := op.Metadata[answersKey].([]int)
 	for _, status := range append(statuses, more...) {
 		described := reflect.TypeFor[errorDoc]()
@@ -151,6 +155,9 @@ func noEmpty(ctx huma.Context, next func(huma.Context)) {
 }
 
 func mayBeEmpty(schema *huma.Schema) bool {
+	if len(schema.Enum) > 0 {
+		return slices.Contains(schema.Enum, any(""))
+	}
 	return schema.Type == huma.TypeString && schema.Extensions["anyOf"] == nil || schema.Type == "" || schema.Type == huma.TypeArray
 }
 
