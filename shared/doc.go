@@ -10,11 +10,14 @@
 //   - pipeline: the YAML configuration, loaded, checked and explained.
 //   - schedule: which jobs an event asks for, and why not the others.
 //   - ktap: what a test program printed.
+//   - patch: what a patch from a stranger may be, and where it may come from.
+//   - telemetry: what happened to a service's work, and what stands out of it.
 //
 // What is kept and carried, an interface each, with its drivers below it and
 // one conformance suite for all of them:
 //
-//   - store (sqlite, mongo): nodes, the log of events, subscriptions, users.
+//   - store (sqlite, mongo): nodes, the log of events, subscriptions, users,
+//     telemetry, and a value for a key.
 //   - bus (redis): how instances wake each other.
 //   - relay: from committed to published; wraps the store.
 //   - storage (blob): artifacts.
@@ -32,6 +35,7 @@
 // event wakes scheduler, which creates job nodes and submits them; each job
 // reports a hierarchy of results through api; regression compares them with
 // the previous checkout; timeout closes what is finished; report sends one
-// mail. No step calls another: the store is the truth, an event says that it
+// mail. What people ask of the pipeline itself (a commit, patches, another
+// attempt) comes in by callback. No step calls another: the store is the truth, an event says that it
 // changed.
 package shared
