@@ -93,6 +93,7 @@ type Function struct {
 	rand      io.Reader
 	log       *slog.Logger
 	counts    counts
+	dashboard dashboard
 	waiting   atomic.Int64 // listeners
 }
 
@@ -105,7 +106,7 @@ func New(o Options) (http.Handler, error) {
 		store: o.Store, watch: o.Watch, bus: o.Bus, storage: o.Storage, auth: o.Auth,
 		mail: o.Mail, mailFrom: o.MailFrom, mailing: make(chan struct{}, maxMailing), url: strings.TrimRight(o.URL, "/"), limits: o.Logins,
 		keepAlive: o.KeepAlive, popWait: o.PopWait, patience: cmp.Or(o.Patience, listPatience), maxUpload: o.MaxUpload, now: o.Now, rand: o.Rand, log: o.Log,
-		unpacking: make(chan struct{}, maxUnpacking),
+		unpacking: make(chan struct{}, maxUnpacking), dashboard: dashboard{turn: make(chan struct{}, 1)},
 	}
 	if f.keepAlive <= 0 {
 		f.keepAlive = 45 * time.Second
@@ -135,6 +136,7 @@ func (f *Function) routes() http.Handler {
 	f.deadLetterRoutes(api)
 	f.kvRoutes(api)
 	f.telemetryRoutes(api)
+	f.pageRoutes(api)
 	measured := f.healthRoutes(versioned)
 	docsRoutes(versioned, api.OpenAPI())
 	versioned.close()

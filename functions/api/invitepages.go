@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"html/template"
+	"net/http"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -26,6 +27,7 @@ func asPage(op *huma.Operation) {
 }
 
 type pageOutput struct {
+	Status   int
 	Type     string `header:"Content-Type"`
 	Security string `header:"Content-Security-Policy"`
 	Referrer string `header:"Referrer-Policy"`
@@ -36,6 +38,7 @@ type pageOutput struct {
 // newPage is a page that may do what the policy adds to nothing.
 func newPage(content []byte, policy string) *pageOutput {
 	return &pageOutput{
+		Status:   http.StatusOK,
 		Type:     htmlType,
 		Security: "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'; " + policy,
 		Referrer: "no-referrer", // an address may have a token

@@ -123,6 +123,9 @@ func describeErrors(op *huma.Operation, registry huma.Registry) {
 	}
 	more, _ := op.Metadata[answersKey].([]int)
 	for _, status := range append(statuses, more...) {
+		if op.Responses[strconv.Itoa(status)] != nil {
+			continue // an option has said it
+		}
 		described := reflect.TypeFor[errorDoc]()
 		if status == http.StatusUnprocessableEntity {
 			described = reflect.TypeFor[faultsDoc]()
