@@ -31,10 +31,29 @@ func (f *Function) queueRoutes(api huma.API) {
 
 // eventBody is an event as a client sends it.
 type eventBody struct {
-	Data       json.RawMessage   `json:"data"`
-	Type       string            `json:"type,omitempty" maxLength:"200"`
-	Source     string            `json:"source,omitempty" maxLength:"1000"`
-	Attributes map[string]string `json:"attributes,omitempty"`
+	Data       json.RawMessage `json:"data"`
+	Type       string          `json:"type,omitempty" maxLength:"200"`
+	Source     string          `json:"source,omitempty" maxLength:"1000"`
+	Attributes attributes      `json:"attributes,omitempty"`
+}
+
+// attributes are those of a CloudEvent, each a text.
+type attributes map[string]string
+
+// UnmarshalJSON refuses null where a text must be.
+func (a *attributes) UnmarshalJSON(b []byte) error {
+	var given map[string]*string
+	if err := json.Unmarshal(b, &given); err != nil {
+		return err
+	}
+	*a = attributes{}
+	for name, text := range given {
+		if text == nil {
+			return errs.New(errs.Invalid, "attributes.%.40s: must be a text, not null", name)
+		}
+		(*a)[name] = *text
+	}
+	return nil
 }
 
 type publishInput struct {
@@ -122,15 +141,15 @@ func item(raw []byte) (eventBody, error) {
 	if err := decode(raw, &beside); err != nil {
 		return body, err
 	}
-	attributes := map[string]string{}
+	all := attributes{}
 	for name, value := range beside {
 		var text string
 		if attributeName.MatchString(name) && !slices.Contains(reserved, name) && json.Unmarshal(value, &text) == nil {
-			attributes[name] = text
+			all[name] = text
 		}
 	}
-	maps.Copy(attributes, body.Attributes)
-	body.Attributes = attributes
+	maps.Copy(all, body.Attributes)
+	body.Attributes = all
 	return body, nil
 }
 
