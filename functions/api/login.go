@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -187,19 +188,26 @@ func (f *Function) updatePassword(ctx context.Context, in *updatePasswordInput) 
 	return &nullOutput{}, nil
 }
 
+// longestPassword bounds a password to be set, characters.
+const longestPassword = 256
+
 // passwordIn is a password to be set. Its length is not huma's to check: a wrong
 // one is answered with a code.
 type passwordIn string
 
 // Schema implements huma.SchemaProvider.
 func (passwordIn) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeString, Extensions: map[string]any{"minLength": 1, "maxLength": 256}}
+	return &huma.Schema{Type: huma.TypeString, Extensions: map[string]any{"minLength": 1, "maxLength": longestPassword}}
 }
 
 // newHash hashes a password to be set; one that cannot be is answered with the
 // code.
 func (f *Function) newHash(password, code string) (string, error) {
-	hash, err := f.auth.HashPassword(password)
+	var hash string
+	err := errs.New(errs.Invalid, "password: must be %d characters long at most", longestPassword)
+	if utf8.RuneCountInString(password) <= longestPassword {
+		hash, err = f.auth.HashPassword(password)
+	}
 	if errors.Is(err, errs.Invalid) {
 		err = &failure{status: http.StatusBadRequest, Detail: reason{code, err.Error()}}
 	}

@@ -286,6 +286,7 @@ func TestUserByIDIsReadChangedAndDeleted(t *testing.T) {
 		{s.admin, "PATCH", path, `{"groups":[{}]}`, 422, ""},
 		{s.admin, "PATCH", path, `{"groups":[["lab"],["lab"]]}`, 422, ""},
 		{s.admin, "PATCH", path, `{"password":""}`, 400, `{"detail":{"code":"UPDATE_USER_INVALID_PASSWORD","reason":"password: must be 1 to 1024 bytes long"}}`},
+		{s.admin, "PATCH", path, `{"password":"` + strings.Repeat("é", 257) + `"}`, 400, `{"detail":{"code":"UPDATE_USER_INVALID_PASSWORD","reason":"password: must be 256 characters long at most"}}`},
 		{s.admin, "PATCH", path, `{"email":"bob"}`, 422, `{"detail":[{"loc":["body","email"],"msg":"expected string to be an e-mail address","type":"value_error"}]}`},
 		{s.admin, "PATCH", path, `{"email":"Bob <bob@example.org>"}`, 422, ""},
 		{s.admin, "PATCH", path, `{"username":"b o b"}`, 422, ""},
