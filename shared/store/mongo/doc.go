@@ -1,6 +1,6 @@
-// Package mongo keeps everything in MongoDB, through mongo-driver v2. It needs
-// no transaction, so that a standalone server will do as well as a replica set
-// or Atlas.
+// Package mongo keeps everything in MongoDB, through mongo-driver v2. A
+// standalone server will do as well as a replica set or Atlas; only the last
+// two have transactions, and nothing but the whole of a hierarchy is left to them.
 //
 // A database of a running KernelCI instance (kernelci-api) works as it is: its
 // collections `node`, `user`, `usergroup`, `eventhistory`, `subscriber_state`
@@ -28,16 +28,27 @@
 // majority and never sees what a failover may take back.
 //
 // A hierarchy is written below its root first. The one write to the root that
-// carries the event also notes the request in `_requests`. A call that ends
-// before leaves nodes that nobody was told of; the same request finds them
-// under the same ids and takes them over.
+// carries the event also notes the request in `_requests`. Where the server has
+// transactions these steps are one (read concern snapshot), so that a query
+// finds all of it or none. Elsewhere, a call that ends before leaves nodes that
+// nobody was told of; the same request finds them under the same ids and takes
+// them over.
 //
 // Decisions.
 //
-//   - No transactions, also where the server has them: one way for all servers,
-//     and the only one that tests can go through. The price: a hierarchy that
-//     was broken off leaves descendants that a query finds, until the same
-//     request is repeated.
+//   - A transaction takes the steps that are taken without one, instead of
+//     writing an order of its own: what it cannot do is left to the steps alone.
+//     That is so when the server has none after all (Open asks what it says of
+//     itself; some that speak its protocol say too much), cannot hold so large a
+//     one, when others cross it ten times, and when nodes are there already,
+//     left by an instance that had no transactions. The price: two ways to test,
+//     and without transactions a hierarchy that was broken off leaves
+//     descendants that a query finds, until the same request is repeated.
+//   - Nothing else is in a transaction: all other writes are one document's.
+//     Node and log in one would do without the outbox, but on some servers only,
+//     and all writers would wait for the log's end.
+//   - A commit is waited for even if the caller no longer waits, as the driver
+//     has it: the caller would not know what became of it.
 //   - KernelCI's API and this package do not write one database at once, but one
 //     after the other. It replaces whole documents, outboxes with them, and
 //     takes its sequences from Redis. A node that it has replaced counts as its

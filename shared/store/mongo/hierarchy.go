@@ -17,21 +17,18 @@ import (
 
 // PutHierarchy writes the descendants and then the root, whose one write
 // carries the event and notes the request: before it nobody is told, after it
-// nothing is written again.
+// nothing is written again. A transaction makes all of it one.
 func (s *Store) PutHierarchy(ctx context.Context, root node.ID, request string,
 	change func(root *node.Node) ([]node.Node, error), opts ...store.Option) ([]node.Node, error) {
 	call := fmt.Sprintf("mongo.PutHierarchy(%s, %s)", root, request)
 	if request == "" {
 		return nil, errs.New(errs.Invalid, "%s: the request has no name", call)
 	}
-	u := update{id: root, silent: store.Apply(opts).Silent, request: request}
+	var u update
 	var below []node.Node
-	err := s.update(ctx, &u, func() error {
-		if slices.Contains(u.record.Requests, request) {
-			return errDone
-		}
-		var err error
-		below, err = s.grow(ctx, &u, change)
+	err := s.together(ctx, func(ctx context.Context) (err error) {
+		u = update{id: root, silent: store.Apply(opts).Silent, request: request}
+		below, err = s.put(ctx, &u, change)
 		return err
 	})
 	if errors.Is(err, errDone) {
@@ -45,6 +42,19 @@ func (s *Store) PutHierarchy(ctx context.Context, root node.ID, request string,
 		return nil, s.failure(ctx, call, err)
 	}
 	return append([]node.Node{u.after}, below...), nil
+}
+
+// put takes the steps of a hierarchy once; errDone when the request has been
+// committed before.
+func (s *Store) put(ctx context.Context, u *update, change func(*node.Node) ([]node.Node, error)) (below []node.Node, err error) {
+	err = s.update(ctx, u, func() (err error) {
+		if slices.Contains(u.record.Requests, u.request) {
+			return errDone
+		}
+		below, err = s.grow(ctx, u, change)
+		return err
+	})
+	return below, err
 }
 
 // made names the hierarchy that a node came with. A root's id has a fixed
@@ -81,14 +91,15 @@ func (s *Store) grow(ctx context.Context, u *update, change func(*node.Node) ([]
 
 // plant stores descendants. One that an earlier attempt at the same request
 // has left is replaced; one that somebody has changed since is kept, and
-// returned by its place in the list.
+// returned by its place in the list. In a transaction, which does not outlive a
+// key that is taken, that key is the error.
 func (s *Store) plant(ctx context.Context, records []record) (kept map[int]node.Node, err error) {
 	if len(records) == 0 {
 		return nil, nil
 	}
 	_, err = s.nodes.InsertMany(ctx, records, options.InsertMany().SetOrdered(false))
 	var failed mongo.BulkWriteException
-	if err == nil || !errors.As(err, &failed) || failed.WriteConcernError != nil {
+	if err == nil || inTransaction(ctx) || !errors.As(err, &failed) || failed.WriteConcernError != nil {
 		return nil, err
 	}
 	kept = map[int]node.Node{}

@@ -67,12 +67,13 @@ func (c *cutter) count() {
 }
 
 func TestACallThatEndsAtAnyCommandLosesAndDoublesNothing(t *testing.T) {
-	uri := mongotest.Start(t)
-	for _, before := range []bool{true, false} {
-		for at := 1; ; at++ {
-			if !cutAt(t, uri, before, at) {
-				t.Logf("before=%t: %d commands", before, at-1)
-				break
+	for server, uri := range map[string]string{"one that stands alone": mongotest.Start(t), "one with transactions": startSet(t, nil)} {
+		for _, before := range []bool{true, false} {
+			for at := 1; ; at++ {
+				if !cutAt(t, uri, before, at) {
+					t.Logf("%s: before=%t: %d commands", server, before, at-1)
+					break
+				}
 			}
 		}
 	}

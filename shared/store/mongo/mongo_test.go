@@ -43,6 +43,8 @@ func conformance(t *testing.T, uri string, slow bool) {
 
 func TestConformance(t *testing.T) { conformance(t, mongotest.Start(t), true) }
 
+func TestConformanceOfAServerWithTransactions(t *testing.T) { conformance(t, startSet(t, nil), true) }
+
 func TestConformanceOfARealServer(t *testing.T) {
 	uri := os.Getenv("MONGO_TEST_URL")
 	if uri == "" {

@@ -132,7 +132,8 @@ func (s *Store) update(ctx context.Context, u *update, decide func() error) erro
 			return err
 		}
 		u.before = decode(&u.record)
-		if len(u.record.Outbox) > crowded {
+		// Emptied inside of a transaction, the outbox would be in its way.
+		if len(u.record.Outbox) > crowded && !inTransaction(ctx) {
 			if _, err := s.collect(ctx); err != nil {
 				return err
 			}

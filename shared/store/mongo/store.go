@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -59,7 +60,8 @@ type Store struct {
 	telemetry   *mongo.Collection
 	kv          *mongo.Collection
 
-	collecting chan struct{} // of one place: who collects for this instance
+	transactions atomic.Bool   // the server has them
+	collecting   chan struct{} // of one place: who collects for this instance
 
 	mu   sync.Mutex
 	last int64 // the stamp given last
@@ -100,6 +102,9 @@ func open(ctx context.Context, o Options, co *options.ClientOptions) (*Store, er
 	}
 	s := newStore(client, o)
 	if err = s.Ping(ctx); err == nil {
+		err = s.failure(ctx, "hello", s.findTransactions(ctx))
+	}
+	if err == nil {
 		err = s.failure(ctx, "indexes", s.createIndexes(ctx))
 	}
 	if err == nil {
