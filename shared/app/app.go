@@ -22,10 +22,8 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -44,7 +42,6 @@ import (
 	"github.com/kernelflow/kernelflow/shared/pipeline"
 	"github.com/kernelflow/kernelflow/shared/relay"
 	"github.com/kernelflow/kernelflow/shared/runtime"
-	"github.com/kernelflow/kernelflow/shared/runtime/shell"
 	"github.com/kernelflow/kernelflow/shared/storage"
 	"github.com/kernelflow/kernelflow/shared/storage/blob"
 	"github.com/kernelflow/kernelflow/shared/store"
@@ -69,6 +66,7 @@ type App struct {
 	Auth      *auth.Auth
 	Templates *jobdef.Renderer
 	Runtimes  map[string]runtime.Runtime // by name; those that this program can drive
+	Tokens    map[string]runtime.Tokens  // of runtimes, by name
 	// Progress hears how far git's work on a checkout is; nil: the log tells.
 	Progress func(checkout node.ID, p git.Progress)
 
@@ -236,31 +234,4 @@ func (a *App) openGit(context.Context) error {
 	var err error
 	a.Git, err = git.New(git.Options{Dir: a.path("mirrors"), AllowLocal: a.Config.LocalGit, Logger: a.Log})
 	return err
-}
-
-// openRuntimes makes a driver for each configured runtime that this program
-// can drive; entries for the others never fire.
-func (a *App) openRuntimes(ctx context.Context) error {
-	a.Runtimes = map[string]runtime.Runtime{}
-	for _, name := range slices.Sorted(maps.Keys(a.Pipeline.Runtimes)) {
-		r := a.Pipeline.Runtimes[name]
-		if r.LabType != "shell" || len(a.Config.Supervisor) == 0 {
-			a.Log.Warn("no jobs will run here: this program has no driver for it", "runtime", name, "lab_type", r.LabType, "place", r.Place.String())
-			continue
-		}
-		driver, err := shell.New(shell.Options{
-			Name: name, Dir: filepath.Join(a.path("jobs"), "runtime-"+url.PathEscape(name)), Supervisor: a.Config.Supervisor,
-			APIURL: a.APIURL(), StorageURL: a.StorageURL(), Parallel: a.Config.ShellJobs, PassEnv: a.Config.ShellEnv, Log: a.Log,
-		})
-		if err != nil {
-			return fmt.Errorf("runtime %s (%s): %w", name, r.Place, err)
-		}
-		a.closing(driver)
-		if err := driver.Resume(ctx); err != nil {
-			// The other jobs have been taken over: one bad folder must not stop the start.
-			a.Log.Error("a job could not be taken over", "runtime", name, "error", err)
-		}
-		a.Runtimes[name] = driver
-	}
-	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/kernelflow/kernelflow/shared/app"
 	"github.com/kernelflow/kernelflow/shared/auth"
 	"github.com/kernelflow/kernelflow/shared/errs"
+	"github.com/kernelflow/kernelflow/shared/runtime"
 )
 
 func check(t *testing.T, err error) {
@@ -96,6 +97,7 @@ func TestAWrongSettingIsNamed(t *testing.T) {
 		"LOG_LEVEL":           func(c *app.Config) { c.LogLevel = "loud" },
 		"SECRET_KEY":          func(c *app.Config) { c.SecretKey = "short" },
 		"not supported":       func(c *app.Config) { c.Storage = "gopher://x" },
+		"KCI_SETTINGS":        func(c *app.Config) { c.Settings = "no-such-file" },
 		"no-such-folder":      func(c *app.Config) { c.ConfigDir = "no-such-folder" },
 		"no-such-templates":   func(c *app.Config) { c.Templates = "no-such-templates" },
 	} {
@@ -103,6 +105,31 @@ func TestAWrongSettingIsNamed(t *testing.T) {
 		change(&c)
 		if _, err := open(t, c); !errors.Is(err, errs.Invalid) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestTheTokensOfRuntimesComeFromASettingsFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "kernelci.toml")
+	check(t, os.WriteFile(file, []byte("[DEFAULT]\nverbose = true\n\n[runtime.lava-one]\nruntime_token = \"r\"\ncallback_token=\"c\"\n[runtime.two]\nruntime_token=\"t\"\n"), 0o600))
+	c := config(t, t.TempDir())
+	c.Settings = file
+	a, err := open(t, c)
+	check(t, err)
+	defer func() { check(t, a.Close()) }()
+	if a.Tokens["lava-one"] != (runtime.Tokens{Runtime: "r", Callback: "c"}) || a.Tokens["two"].Runtime != "t" || len(a.Tokens) != 2 {
+		t.Errorf("%d runtimes have tokens", len(a.Tokens))
+	}
+}
+
+func TestABrokenSettingsFileIsNamedAndItsSecretsAreNot(t *testing.T) {
+	for _, text := range []string{"[runtime.x]\nruntime_token = \"s3cret", "[runtime.x]\nruntime_token = s3cret", "[runtime]\nx = \"s3cret\"", "[runtime.x]\nruntime_token = [\"s3cret\"]"} {
+		c := config(t, t.TempDir())
+		c.Settings = filepath.Join(t.TempDir(), "kernelci.toml")
+		check(t, os.WriteFile(c.Settings, []byte(text), 0o600))
+		_, err := open(t, c)
+		if !errors.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "KCI_SETTINGS") || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }

@@ -23,6 +23,7 @@ type Config struct {
 	Templates string `env:"KERNELFLOW_TEMPLATES" help:"folders of job templates, colon-separated, looked through before the shipped ones"`
 	URL       string `env:"KERNELFLOW_URL" help:"where jobs and people reach the API; http://ADDR when empty"`
 	Strict    bool   `env:"KERNELFLOW_STRICT" help:"take warnings about the configuration as errors"`
+	Settings  string `env:"KCI_SETTINGS" help:"file of secrets, KernelCI's kernelci.toml: [runtime.NAME] with runtime_token and callback_token"`
 
 	Mongo         string `env:"MONGO_SERVICE" help:"MongoDB to keep nodes in, mongodb://...; embedded SQLite when empty"`
 	MongoDatabase string `env:"MONGO_DATABASE" envDefault:"kernelci" help:"name of the MongoDB database"`

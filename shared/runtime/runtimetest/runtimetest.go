@@ -33,12 +33,31 @@ type Lab struct {
 	Started func(node.ID) int
 	// Release lets the job of a node pass, started or not.
 	Release func(node.ID)
+	// Collected says that jobs do not report to the API: instances are
+	// runtime.Collectors, and what came of a job is collected.
+	Collected bool
+	// Outside is what can be done to a lab that is another process; nil for a
+	// lab that is not.
+	Outside *Outside
+}
+
+// Outside is a lab beyond a connection that may fail.
+type Outside struct {
+	// Fault brings the connection between all instances and the lab into a
+	// condition. A [Door] does it for what speaks through a socket.
+	Fault func(Fault)
+	// Orphan hands the job to the lab as an instance does that is killed when
+	// the lab has taken it and before anybody knows the lab's id for it.
+	Orphan func(t *testing.T, j runtime.Job)
+	// Refused is a definition that the lab does not take, and Words is part of
+	// what the lab says of it. Without one, the lab takes any.
+	Refused, Words string
 }
 
 // Run runs the suite. open makes an empty lab with room for two jobs at once,
-// whose jobs report to the API.
+// whose jobs report to the API or are collected.
 func Run(t *testing.T, open func(t *testing.T, api *API) Lab) {
-	for promise, run := range map[string]func(*testing.T, *suite){
+	runAll(t, open, map[string]func(*testing.T, *suite){
 		"a job runs and reports with its own token":    testReport,
 		"submitting again gives the id and runs once":  testTwice,
 		"submitting at once gives one id and runs one": testConcurrent,
@@ -51,7 +70,11 @@ func Run(t *testing.T, open func(t *testing.T, api *API) Lab) {
 		"a job outlives a restart":                     testRestart,
 		"a job that waits outlives a restart":          testRestartQueued,
 		"more jobs than there is room for all run":     testMany,
-	} {
+	})
+}
+
+func runAll(t *testing.T, open func(t *testing.T, api *API) Lab, promises map[string]func(*testing.T, *suite)) {
+	for promise, run := range promises {
 		t.Run(promise, func(t *testing.T) {
 			t.Parallel()
 			api := NewAPI(t)
@@ -112,19 +135,32 @@ func (s *suite) started(t *testing.T, id node.ID) {
 }
 
 // ends waits for the job's report and checks that it is the only one.
-func (s *suite) ends(t *testing.T, i Instance, j runtime.Job, id string, result node.Result, runs int) {
+func (s *suite) ends(t *testing.T, i Instance, j runtime.Job, id string, result node.Result, runs int) node.Node {
 	t.Helper()
-	Eventually(t, "the job reports", func() bool { return s.api.Node(j.Node.ID).State == node.Done })
 	Eventually(t, "the runtime says that it is finished", func() bool { return state(t, i, id) == runtime.Finished })
-	if n := s.api.Node(j.Node.ID); n.Result != result {
-		t.Errorf("result %s (%v), want %s", n.Result, n.Data["error_msg"], result)
+	var n node.Node
+	if s.Collected {
+		n = s.collect(t, i, j, id)
+	} else {
+		n = s.reported(t, j)
 	}
-	if n := len(s.api.Reports(j.Node.ID)); n != 1 {
-		t.Errorf("%d reports", n)
+	if n.Result != result {
+		t.Errorf("result %s (%v), want %s", n.Result, n.Data["error_msg"], result)
 	}
 	if n := s.Started(j.Node.ID); n != runs {
 		t.Errorf("started %d times, want %d", n, runs)
 	}
+	return n
+}
+
+// reported returns the node as the job's one report left it.
+func (s *suite) reported(t *testing.T, j runtime.Job) node.Node {
+	t.Helper()
+	Eventually(t, "the job reports", func() bool { return s.api.Node(j.Node.ID).State == node.Done })
+	if n := len(s.api.Reports(j.Node.ID)); n != 1 {
+		t.Errorf("%d reports", n)
+	}
+	return s.api.Node(j.Node.ID)
 }
 
 func testReport(t *testing.T, s *suite) {
@@ -133,9 +169,12 @@ func testReport(t *testing.T, s *suite) {
 	s.started(t, j.Node.ID)
 	Eventually(t, "the job's state is running", func() bool { return state(t, i, id) == runtime.Running })
 	s.Release(j.Node.ID)
-	s.ends(t, i, j, id, node.Pass, 1)
-	if s.api.Log(t, j.Node.ID) == "" {
+	n := s.ends(t, i, j, id, node.Pass, 1)
+	if !s.Collected && s.api.Log(t, j.Node.ID) == "" {
 		t.Error("no log")
+	}
+	if s.Collected && len(n.Artifacts) == 0 {
+		t.Error("no artifact")
 	}
 }
 
@@ -201,8 +240,7 @@ func testCancel(t *testing.T, s *suite) {
 	id := submit(t, i, j)
 	s.started(t, j.Node.ID)
 	check(t, i.Cancel(t.Context(), id))
-	s.ends(t, i, j, id, node.Incomplete, 1)
-	if n := s.api.Node(j.Node.ID); n.Data["error_code"] != node.ErrCodeCanceled {
+	if n := s.ends(t, i, j, id, node.Incomplete, 1); n.Data["error_code"] != node.ErrCodeCanceled {
 		t.Errorf("error_code %v", n.Data["error_code"])
 	}
 }
