@@ -38,6 +38,7 @@ type Store interface {
 	store.Tokens
 	store.DeadLetters
 	store.Telemetry
+	store.Decisions
 	store.KV
 	store.Batch
 	Ping(ctx context.Context) error
@@ -136,6 +137,7 @@ func (f *Function) routes() http.Handler {
 	f.deadLetterRoutes(api)
 	f.kvRoutes(api)
 	f.telemetryRoutes(api)
+	f.scheduleRoutes(api)
 	f.pageRoutes(api)
 	measured := f.healthRoutes(versioned)
 	docsRoutes(versioned, api.OpenAPI())

@@ -295,11 +295,12 @@ func parseGroupBy(list string) (names []string, fields []telemetry.Field, err er
 }
 
 // textOrNull gives "" as JSON's null.
-func textOrNull(s string) *string {
+func textOrNull[T ~string](s T) *string {
 	if s == "" {
 		return nil
 	}
-	return &s
+	text := string(s)
+	return &text
 }
 
 // anomalyWindows are the spans of time in which anomalies are looked for.

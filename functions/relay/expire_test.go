@@ -62,7 +62,7 @@ func (e *estate) names() string {
 func (e *estate) relay(st relay.Store, nodes time.Duration) *relay.Function {
 	e.t.Helper()
 	f, err := relay.New(relay.Options{
-		Store: st, Flush: func(context.Context) error { return nil }, Events: time.Hour, Telemetry: time.Hour, Nodes: nodes,
+		Store: st, Flush: func(context.Context) error { return nil }, Events: time.Hour, Telemetry: time.Hour, Schedule: time.Hour, Nodes: nodes,
 		Now: func() time.Time { return e.now }, Log: slog.New(slog.DiscardHandler),
 	})
 	check(e.t, err)

@@ -1,6 +1,6 @@
 // Package relay is the function that runs behind all others, on a schedule: it
 // publishes what a crash left unpublished, and drops what is older than its
-// retention: events, telemetry, finished checkouts with all that is below
+// retention: events, telemetry, the reasons of decisions, finished checkouts with all that is below
 // them, and the places of listeners that have not been heard of for long.
 //
 // Safe to run twice and from any number of instances: each of its steps is.
@@ -34,6 +34,7 @@ type Store interface {
 	store.Removal
 	Prune(ctx context.Context, before time.Time, limit int) (int, error)
 	PruneTelemetry(ctx context.Context, before time.Time, limit int) (int, error)
+	PruneDecided(ctx context.Context, before time.Time, limit int) (int, error)
 	Forget(ctx context.Context, passing, durable time.Time, limit int) (int, error)
 }
 
@@ -43,6 +44,7 @@ type Options struct {
 	Flush     func(context.Context) error // publishes everything committed so far
 	Events    time.Duration               // how long events are kept
 	Telemetry time.Duration               // how long telemetry is kept
+	Schedule  time.Duration               // how long it is kept why jobs were created or not
 	Nodes     time.Duration               // how long finished checkouts are kept; 0: for ever
 	Now       func() time.Time
 	Log       *slog.Logger
@@ -56,7 +58,7 @@ type Function struct {
 
 // New builds the function.
 func New(o Options) (*Function, error) {
-	if o.Store == nil || o.Flush == nil || o.Events <= 0 || o.Telemetry <= 0 || o.Nodes < 0 || o.Now == nil || o.Log == nil {
+	if o.Store == nil || o.Flush == nil || o.Events <= 0 || o.Telemetry <= 0 || o.Schedule <= 0 || o.Nodes < 0 || o.Now == nil || o.Log == nil {
 		return nil, errs.New(errs.Invalid, "relay.New: a part is missing")
 	}
 	return &Function{Options: o}, nil
@@ -67,6 +69,7 @@ const (
 	// database: telemetry has more indexes.
 	eventBatch     = 5000
 	telemetryBatch = 500
+	scheduleBatch  = 500
 	// silence is after how long a listener that keeps no place is gone.
 	silence = time.Hour
 	// absence is after how long one that keeps its place is gone, as in KernelCI.
@@ -76,7 +79,7 @@ const (
 // Tick does all of it once.
 func (f *Function) Tick(ctx context.Context) error {
 	err := errors.Join(f.Flush(ctx), f.prune(ctx, f.Store.Prune, eventBatch, f.Events),
-		f.prune(ctx, f.Store.PruneTelemetry, telemetryBatch, f.Telemetry),
+		f.prune(ctx, f.Store.PruneTelemetry, telemetryBatch, f.Telemetry), f.prune(ctx, f.Store.PruneDecided, scheduleBatch, f.Schedule),
 		f.forget(ctx), f.expire(ctx))
 	if err != nil {
 		return fmt.Errorf("relay.Tick: %w", err)

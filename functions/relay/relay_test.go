@@ -42,7 +42,7 @@ func TestOldEventsAndSilentListenersGo(t *testing.T) {
 	create("new")
 	flushed := 0
 	f, err := relay.New(relay.Options{
-		Store: st, Flush: func(context.Context) error { flushed++; return nil }, Events: 12 * time.Hour, Telemetry: time.Hour,
+		Store: st, Flush: func(context.Context) error { flushed++; return nil }, Events: 12 * time.Hour, Telemetry: time.Hour, Schedule: time.Hour,
 		Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
 	})
 	check(t, err)
@@ -71,7 +71,7 @@ func TestTroubleWithTheBusStopsNoCleaning(t *testing.T) {
 	now = now.Add(24 * time.Hour)
 	away := errs.New(errs.Temporary, "the bus is away")
 	f, err := relay.New(relay.Options{
-		Store: st, Flush: func(context.Context) error { return away }, Events: time.Hour, Telemetry: time.Hour,
+		Store: st, Flush: func(context.Context) error { return away }, Events: time.Hour, Telemetry: time.Hour, Schedule: time.Hour,
 		Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
 	})
 	check(t, err)

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -28,7 +29,7 @@ func (f *Function) create(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	j.node = &stored
+	j.node, j.outcome.Node = &stored, stored.ID
 	return nil
 }
 
@@ -87,8 +88,7 @@ func (f *Function) due(ctx context.Context, j *job, n node.Node) (bool, error) {
 	if err != nil || len(last) == 0 {
 		return err == nil, err
 	}
-	f.Log.DebugContext(ctx, "job not run", "node", n.Parent, "job", n.Name, "platform", j.Platform.Name,
-		"reason", "run less than "+j.Every.String()+" ago", "last", last[0].ID)
+	j.refuse("job "+n.Name, "frequency", fmt.Sprintf("run less than %s ago: node %s", j.Every, last[0].ID))
 	return false, nil
 }
 

@@ -15,6 +15,12 @@
 // All nodes of an event are created before any job is submitted: whoever counts
 // what is still running below a checkout sees all of it.
 //
+// What was decided about the event is kept with its reasons, one document an
+// event (see schedule.Record), for people to ask GET /node/{id}/schedule. It is
+// written while the jobs are submitted, whose writes it shares its commit with,
+// and again when the event is repeated; events that no entry waits for leave
+// nothing.
+//
 // A job that cannot be started ends alone, done and incomplete, with an error
 // code: invalid_job_params when its parameters make no sense, job_generation_error
 // when its template cannot be rendered, submit_error when the runtime refuses it.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kernelflow/kernelflow/shared/pipeline"
+	"github.com/kernelflow/kernelflow/shared/schedule"
 )
 
 // production is the function on KernelCI's own configuration, which lies
@@ -62,7 +63,7 @@ func BenchmarkCreateJobNodes(b *testing.B) {
 			for n := 0; d.Run && n < 5 && len(jobs) < 300; n++ {
 				again := *sub
 				again.Retry = n
-				jobs = append(jobs, &job{Decision: d, sub: &again})
+				jobs = append(jobs, &job{Decision: d, sub: &again, outcome: new(schedule.Outcome)})
 			}
 		}
 		if len(jobs) != 300 {

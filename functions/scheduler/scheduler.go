@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -28,6 +29,7 @@ type Store interface {
 	Find(ctx context.Context, q node.Query) ([]node.Node, error)
 	Create(ctx context.Context, n node.Node, opts ...store.Option) (node.Node, error)
 	Update(ctx context.Context, id node.ID, change func(*node.Node) error, opts ...store.Option) (node.Node, error)
+	PutDecided(ctx context.Context, d store.Decided) error
 }
 
 // Storage keeps the job definitions.
@@ -133,27 +135,66 @@ func (f *Function) run(ctx context.Context, e event.Event) error {
 	if err != nil || sub == nil {
 		return err
 	}
-	var jobs []*job
-	for _, d := range f.schedule.Decide(*sub) {
-		if !d.Run {
-			f.Log.DebugContext(ctx, "job not run", "event", e.ID, "node", sub.Node.ID, "job", d.Entry.Job, "reason", d.Reason)
-			continue
-		}
-		jobs = append(jobs, &job{Decision: d, sub: sub})
-	}
+	outcomes, jobs := f.decide(sub)
 	created := f.each(ctx, jobs, creators, f.create)
+	var recorded error
+	var group sync.WaitGroup
+	group.Go(func() { recorded = f.keep(ctx, e, sub, outcomes) })
 	submitted := f.each(ctx, jobs, submitters, f.submit)
-	if err := errors.Join(created, submitted); err != nil {
+	group.Wait()
+	if err := errors.Join(created, recorded, submitted); err != nil {
 		return fmt.Errorf("scheduler.Handle(%s of %s): %w", e.ID, sub.Node.ID, err)
 	}
 	return nil
 }
 
+// decide asks the configuration, and returns the jobs that are to run besides
+// all that was decided.
+func (f *Function) decide(sub *schedule.Subject) ([]schedule.Outcome, []*job) {
+	decisions := f.schedule.Decide(*sub)
+	outcomes := make([]schedule.Outcome, len(decisions))
+	var jobs []*job
+	for i, d := range decisions {
+		outcomes[i] = schedule.OutcomeOf(d)
+		if d.Run {
+			jobs = append(jobs, &job{Decision: d, sub: sub, outcome: &outcomes[i]})
+		}
+	}
+	return outcomes, jobs
+}
+
+// keep writes down what was decided, while the jobs are submitted: their writes
+// and this one share the store's commits.
+func (f *Function) keep(ctx context.Context, e event.Event, sub *schedule.Subject, outcomes []schedule.Outcome) error {
+	r := schedule.Record{
+		Event: e.ID, Channel: e.Channel, Time: node.Time(f.Now()), Node: sub.Node.ID, Kind: sub.Event.Kind, Name: sub.Event.Name,
+		State: sub.Event.State, Retry: sub.Retry, Outcomes: outcomes,
+	}
+	if sub.Event.Result != nil {
+		r.Result = *sub.Event.Result
+	}
+	if sub.Event.PreviousState != nil {
+		r.Previous = *sub.Event.PreviousState
+	}
+	body, err := r.Pack()
+	if err != nil {
+		return err
+	}
+	return f.Store.PutDecided(ctx, store.Decided{Event: r.Event, Node: r.Node, Time: r.Time, Body: body})
+}
+
 // job is one job of one event on its way.
 type job struct {
 	schedule.Decision
-	sub  *schedule.Subject
-	node *node.Node // as stored; nil when there is nothing to submit
+	sub     *schedule.Subject
+	outcome *schedule.Outcome // what is kept of the decision
+	node    *node.Node        // as stored; nil when there is nothing to submit
+}
+
+// refuse takes down that the job does not run after all.
+func (j *job) refuse(of, rule, reason string) {
+	j.outcome.Reason = reason
+	j.outcome.Checks = append(slices.Clip(j.outcome.Checks), schedule.Check{Of: of, Rule: rule, Reason: reason})
 }
 
 // each calls do for the jobs, some at once, and joins the errors that are worth

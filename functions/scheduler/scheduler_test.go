@@ -23,6 +23,7 @@ import (
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/pipeline"
 	"github.com/kernelflow/kernelflow/shared/runtime"
+	"github.com/kernelflow/kernelflow/shared/schedule"
 	"github.com/kernelflow/kernelflow/shared/store"
 	"github.com/kernelflow/kernelflow/shared/store/sqlite"
 )
@@ -250,6 +251,22 @@ func (s *setup) children(id node.ID) map[string]node.Node {
 	return out
 }
 
+// decided returns what is kept of the decisions about a node, the newest first.
+func (s *setup) decided(id node.ID) []schedule.Record {
+	s.t.Helper()
+	page, _, err := s.store.FindDecided(s.t.Context(), id, 100, 0)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	out := make([]schedule.Record, len(page))
+	for i, d := range page {
+		if out[i], err = schedule.Unpack(d.Body); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return out
+}
+
 func (s *setup) names(id node.ID) []string { return slices.Sorted(maps.Keys(s.children(id))) }
 
 func same(t *testing.T, got, want []string) {
@@ -287,8 +304,9 @@ func TestACheckoutStartsItsJobs(t *testing.T) {
 	if strings.Contains(s.logged.String(), "secret") {
 		t.Error("the token is in the log")
 	}
-	if !strings.Contains(s.logged.String(), "no driver for lab type lava of runtime gone") {
-		t.Errorf("the log does not say why a job does not run:\n%s", s.logged)
+	if r := s.decided(parent.ID)[0]; len(r.Outcomes) != 3 || r.Outcomes[0].Node == "" || r.Outcomes[2].Node != "" ||
+		r.Outcomes[2].Reason != "this program has no driver for lab type lava of runtime gone" {
+		t.Errorf("it is not kept why a job does not run: %+v", r)
 	}
 }
 
@@ -398,11 +416,10 @@ func TestAJobIsFinishedAfterACrashBetweenCreationAndSubmission(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range s.schedule.Decide(*sub) {
-		if d.Run {
-			if err := s.create(t.Context(), &job{Decision: d, sub: sub}); err != nil {
-				t.Fatal(err)
-			}
+	_, jobs := s.decide(sub)
+	for _, j := range jobs {
+		if err := s.create(t.Context(), j); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if len(s.lab.jobs) != 0 || len(s.children(parent.ID)) != 2 {
@@ -626,6 +643,30 @@ func TestARetryRequestMakesAnotherAttemptAtTheNamedJob(t *testing.T) {
 	}
 }
 
+func TestADecisionIsKeptForEachEventThatMayStartAJob(t *testing.T) {
+	s := newSetup(t, small)
+	parent, e := s.checkout("one")
+	s.handle(e)
+	s.handle(e)
+	s.clock.Add(time.Minute)
+	s.handle(retry(t, "pipeline", parent, 1, map[string]any{"jobfilter": []string{"kver"}}))
+	records := s.decided(parent.ID)
+	if len(records) != 2 || records[0].Retry != 1 || records[0].Channel != "retry" || !records[0].Time.Equal(start.Add(time.Minute)) ||
+		records[1].Event != e.ID || records[1].State != node.Available || records[1].Previous != node.Running {
+		t.Fatalf("%+v", records)
+	}
+	for name, n := range s.children(parent.ID) {
+		if !slices.ContainsFunc(records, func(r schedule.Record) bool {
+			return slices.ContainsFunc(r.Outcomes, func(o schedule.Outcome) bool { return o.Node == n.ID && o.Job == n.Name && o.Reason == "" })
+		}) {
+			t.Errorf("nothing says why %s was created", name)
+		}
+	}
+	if o := records[0].Outcomes[1]; o.Job != "kbuild" || o.Node != "" || !strings.Contains(o.Reason, "jobfilter") || o.Checks[0].Rule != "jobfilter" {
+		t.Errorf("%+v", o)
+	}
+}
+
 func TestARetryRequestMayNameThePlatform(t *testing.T) {
 	s := newSetup(t, small)
 	build, e := s.arrive(node.Node{
@@ -671,8 +712,8 @@ func TestFrequencyLeavesTimeBetweenRuns(t *testing.T) {
 	s.handle(e2)
 	same(t, s.names(first.ID), []string{"kbuild shell 0", "kver shell 0"})
 	same(t, s.names(second.ID), []string{"kbuild shell 0"})
-	if !strings.Contains(s.logged.String(), "run less than 2h0m0s ago") {
-		t.Errorf("the log does not say why:\n%s", s.logged)
+	if r := s.decided(second.ID)[0]; !strings.HasPrefix(r.Outcomes[0].Reason, "run less than 2h0m0s ago") || r.Outcomes[0].Node != "" {
+		t.Errorf("it is not kept why: %+v", r)
 	}
 	s.handle(e) // a repeated event is not stopped by its own job
 	s.handle(retry(t, "pipeline", first, 1, map[string]any{"jobfilter": []string{"kver"}}))

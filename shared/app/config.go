@@ -58,6 +58,7 @@ type Config struct {
 	ShellEnv        []string      `env:"SHELL_ENV" help:"names of environment variables that shell jobs may see, comma-separated"`
 	Retention       time.Duration `env:"EVENTS_RETENTION" envDefault:"168h" help:"how long events are kept"`
 	TelemetryLife   time.Duration `env:"TELEMETRY_RETENTION" envDefault:"336h" help:"how long telemetry is kept"`
+	ScheduleLife    time.Duration `env:"SCHEDULE_RETENTION" envDefault:"336h" help:"how long it is kept why each job was created or not"`
 	NodesLife       time.Duration `env:"NODES_RETENTION" envDefault:"0s" help:"how long finished checkouts are kept, with all below them; 0s is for ever"`
 	KeepAlive       time.Duration `env:"LISTEN_KEEPALIVE" envDefault:"45s" help:"how long a listener waits for an event before it gets a sign of life"`
 	PopWait         time.Duration `env:"POP_WAIT" envDefault:"30s" help:"how long a consumer of a list waits for an item"`
@@ -118,6 +119,8 @@ func (c Config) check() error {
 		return errs.New(errs.Invalid, "EVENTS_RETENTION %s: must be more than nothing", c.Retention)
 	case c.TelemetryLife <= 0:
 		return errs.New(errs.Invalid, "TELEMETRY_RETENTION %s: must be more than nothing", c.TelemetryLife)
+	case c.ScheduleLife <= 0:
+		return errs.New(errs.Invalid, "SCHEDULE_RETENTION %s: must be more than nothing", c.ScheduleLife)
 	case c.NodesLife < 0:
 		return errs.New(errs.Invalid, "NODES_RETENTION %s: must not be negative", c.NodesLife)
 	case c.KeepAlive <= 0:

@@ -41,6 +41,26 @@
 // the node has not. Here it does not pass: who lists what is allowed did not
 // list "unknown".
 //
+// Compared with KernelCI's scheduler, line by line, these are on purpose
+// otherwise, for there they are faults:
+//
+//   - It draws the runtime of a type first and then asks that runtime's rules: by
+//     bad luck the job does not run at all. Here only runtimes are drawn from
+//     whose rules allow it.
+//   - An attribute is looked for in the event's node and no higher, and the
+//     first mapping that has a key of its name is taken, whatever it belongs to.
+//     Here all ancestors are asked, at the places named above alone.
+//   - A node without a kernel version ends the scheduler's thread where a rule is
+//     about versions; here the job does not run.
+//   - A mapping in an entry's event must be equal to the event's, which holds more:
+//     such an entry never fires. Here it matches one that has its keys.
+//   - The least time between two runs stops retries too, and is measured by local
+//     time against times in UTC. Here a retry is exempt, and all is UTC.
+//
+// A decision lists what each rule said, not only the first that was against: the
+// filters and the rules of entry and job first; only when these allow the job
+// those of the runtime, and then those of the platform.
+//
 // Decisions name only the entries whose event matches; the thousands of pairs
 // of entry and event that have nothing to do with each other need no reason.
 package schedule

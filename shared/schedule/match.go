@@ -120,25 +120,30 @@ func previous(ev *event.Node) (event.Node, bool) {
 	return before, true
 }
 
-// filtered says why the filters of node and checkout keep a job out; "" when
-// they do not.
-func filtered(sub Subject, look *lookup, job *pipeline.Job) string {
+// filtered says whether the filters of node and checkout let a job in.
+func filtered(sub Subject, look *lookup, job *pipeline.Job, t *trail) {
 	filter := sub.JobFilter
 	if len(filter) == 0 {
 		filter = sub.Node.JobFilter
 	}
-	if len(filter) > 0 && !inJobFilter(filter, sub.Node.Path, job.Name) {
-		return fmt.Sprintf("jobfilter %s has no %q", among(filter), job.Name)
+	if len(filter) > 0 {
+		reason := ""
+		if !inJobFilter(filter, sub.Node.Path, job.Name) {
+			reason = fmt.Sprintf("jobfilter %s has no %q", among(filter), job.Name)
+		}
+		t.add("node", "jobfilter", reason)
 	}
 	if job.Kind != string(node.KindKbuild) {
-		return ""
+		return
 	}
 	arch, given := job.Params["arch"].(string)
-	archs := texts(look.node("architecture_filter"))
-	if given && len(archs) > 0 && !slices.Contains(archs, arch) {
-		return fmt.Sprintf("architecture_filter %s has no %q", among(archs), arch)
+	if archs := texts(look.node("architecture_filter")); given && len(archs) > 0 {
+		reason := ""
+		if !slices.Contains(archs, arch) {
+			reason = fmt.Sprintf("architecture_filter %s has no %q", among(archs), arch)
+		}
+		t.add("node", "architecture_filter", reason)
 	}
-	return ""
 }
 
 // inJobFilter: the job's name, or "name+" of the job or of anything above it.

@@ -12,6 +12,7 @@ import (
 
 // rules are pipeline.Rules, taken apart once.
 type rules struct {
+	of           string // whose they are: "job kunit"
 	min, max     *pipeline.KernelVersion
 	tree, branch *list
 	others       []*list
@@ -24,12 +25,12 @@ type list struct {
 	allowPairs, denyPairs []string // "tree:branch"
 }
 
-// compile keeps r ready for [rules.check].
-func (s *Schedule) compile(r *pipeline.Rules) {
+// compile keeps the rules of what is called so ready for [rules.check].
+func (s *Schedule) compile(of string, r *pipeline.Rules) {
 	if r == nil || s.rules[r] != nil {
 		return
 	}
-	c := &rules{min: r.MinVersion, max: r.MaxVersion}
+	c := &rules{of: of, min: r.MinVersion, max: r.MaxVersion}
 	for _, rule := range r.Lists {
 		l := &list{key: rule.Key}
 		place := rule.Key == "tree" || rule.Key == "branch"
@@ -62,44 +63,43 @@ func (l *list) add(value string, denied, pair bool) {
 	*to = append(*to, value)
 }
 
-// check returns why the rules do not let a job run; "" when they do. A nil
-// receiver lets everything run.
-func (r *rules) check(attribute func(string) any) string {
+// check says of each rule whether it lets a job run. A nil receiver has none.
+func (r *rules) check(attribute func(string) any, t *trail) {
 	if r == nil {
-		return ""
+		return
 	}
-	if reason := r.checkVersion(attribute); reason != "" {
-		return reason
-	}
-	if reason := r.checkPlace(attribute); reason != "" {
-		return reason
-	}
+	r.checkVersion(attribute, t)
+	r.checkPlace(attribute, t)
 	for _, l := range r.others {
-		if reason := l.check(attribute(l.key)); reason != "" {
-			return reason
-		}
+		t.rule(r.of, l.key, l.check(attribute(l.key)))
 	}
-	return ""
 }
 
-func (r *rules) checkVersion(attribute func(string) any) string {
+func (r *rules) checkVersion(attribute func(string) any, t *trail) {
 	if r.min == nil && r.max == nil {
-		return ""
+		return
 	}
 	m, _ := attribute("version").(map[string]any)
 	version, ok := integer(m["version"])
 	level, ok2 := integer(m["patchlevel"])
-	if !ok || !ok2 {
-		return "the kernel's version is not known"
-	}
+	known := ok && ok2
 	v := pipeline.KernelVersion{Version: version, PatchLevel: level}
-	if r.min != nil && older(v, *r.min) {
-		return fmt.Sprintf("kernel %s is older than %s", v, r.min)
+	say := func(rule, format string, wrong bool, limit *pipeline.KernelVersion) {
+		reason := ""
+		switch {
+		case !known:
+			reason = "the kernel's version is not known"
+		case wrong:
+			reason = fmt.Sprintf(format, v, limit)
+		}
+		t.rule(r.of, rule, reason)
 	}
-	if r.max != nil && older(*r.max, v) {
-		return fmt.Sprintf("kernel %s is newer than %s", v, r.max)
+	if r.min != nil {
+		say("min_version", "kernel %s is older than %s", older(v, *r.min), r.min)
 	}
-	return ""
+	if r.max != nil {
+		say("max_version", "kernel %s is newer than %s", older(*r.max, v), r.max)
+	}
 }
 
 func older(a, b pipeline.KernelVersion) bool {
@@ -123,37 +123,41 @@ func integer(v any) (int, bool) {
 
 // checkPlace checks tree and branch, in this order: an allowed combination
 // settles both.
-func (r *rules) checkPlace(attribute func(string) any) string {
+func (r *rules) checkPlace(attribute func(string) any, t *trail) {
 	if r.tree == nil && r.branch == nil {
-		return ""
+		return
 	}
 	tree, branch := text(attribute("tree")), text(attribute("branch"))
-	pair := tree + ":" + branch
 	for _, l := range []*list{r.tree, r.branch} {
 		if l == nil {
 			continue
 		}
-		if slices.Contains(l.allowPairs, pair) {
-			return ""
+		if slices.Contains(l.allowPairs, tree+":"+branch) {
+			t.rule(r.of, l.key, "")
+			return
 		}
-		if slices.Contains(l.denyPairs, pair) {
-			return fmt.Sprintf("tree and branch %q are denied", pair)
-		}
-		if len(l.allow) == 0 && len(l.allowPairs) > 0 {
-			return fmt.Sprintf("tree and branch %q are not among %s", pair, among(l.allowPairs))
-		}
-		value := any(tree)
-		if l.key == "branch" {
-			value = branch
-		}
-		if value == "" {
-			value = nil
-		}
-		if reason := l.check(value); reason != "" {
-			return reason
-		}
+		t.rule(r.of, l.key, l.checkPlace(tree, branch))
 	}
-	return ""
+}
+
+// checkPlace applies a rule about tree or branch that allows no combination of
+// the two.
+func (l *list) checkPlace(tree, branch string) string {
+	pair := tree + ":" + branch
+	if slices.Contains(l.denyPairs, pair) {
+		return fmt.Sprintf("tree and branch %q are denied", pair)
+	}
+	if len(l.allow) == 0 && len(l.allowPairs) > 0 {
+		return fmt.Sprintf("tree and branch %q are not among %s", pair, among(l.allowPairs))
+	}
+	value := tree
+	if l.key == "branch" {
+		value = branch
+	}
+	if value == "" {
+		return l.check(nil)
+	}
+	return l.check(value)
 }
 
 // check applies the rule to a value: nil when there is none.

@@ -37,10 +37,43 @@ type Decision struct {
 	Runtime  *pipeline.Runtime  // nil when it does not run for want of one
 	Platform *pipeline.Platform // nil when it does not run for want of one
 	Run      bool
-	Reason   string // why not; "" when it runs
+	Reason   string // why not; "" when it runs. The first of what Checks refuse
+	// Checks lists the rules in the order in which they were looked at. Those
+	// that need a runtime or a platform are not when the job has none.
+	Checks []Check
 	// Every is the least time since the job's last run for the same tree,
 	// branch and platform; 0: none. Only the store knows whether it has passed.
 	Every time.Duration
+}
+
+// Check is what one rule says.
+type Check struct {
+	Of     string `json:"of"`               // whose rule: "node", "entry at jobs.yaml:7", "job kunit", ...
+	Rule   string `json:"rule"`             // its key: tree, min_version, jobfilter, ...
+	Reason string `json:"reason,omitempty"` // why it does not let the job run; "" when it does
+}
+
+// trail collects what the rules say of one job.
+type trail []Check
+
+func (t *trail) add(of, rule, reason string) { *t = append(*t, Check{of, rule, reason}) }
+
+// rule adds what one of the configured rules says.
+func (t *trail) rule(of, rule, reason string) {
+	if reason != "" {
+		reason = "rules of " + of + ": " + reason
+	}
+	t.add(of, rule, reason)
+}
+
+// refusal is the first reason against; "" when there is none.
+func (t trail) refusal() string {
+	for i := range t {
+		if t[i].Reason != "" {
+			return t[i].Reason
+		}
+	}
+	return ""
 }
 
 // Schedule decides by one configuration. It is safe for concurrent use.
@@ -68,16 +101,16 @@ func New(cfg *pipeline.Config, supported func(*pipeline.Runtime) bool) *Schedule
 	for _, name := range slices.Sorted(maps.Keys(cfg.Runtimes)) {
 		r := cfg.Runtimes[name]
 		s.byType[r.LabType] = append(s.byType[r.LabType], r)
-		s.compile(r.Rules)
+		s.compile("runtime "+name, r.Rules)
 	}
 	for _, j := range cfg.Jobs {
-		s.compile(j.Rules)
+		s.compile("job "+j.Name, j.Rules)
 	}
 	for _, p := range cfg.Platforms {
-		s.compile(p.Rules)
+		s.compile("platform "+p.Name, p.Rules)
 	}
 	for _, e := range cfg.Scheduler {
-		s.compile(e.Rules)
+		s.compile("the entry at "+e.Place.String(), e.Rules)
 		if e.Channel == event.ChannelNode {
 			k := key{text(e.Event["kind"]), text(e.Event["name"]), text(e.Event["state"])}
 			s.entries[k] = append(s.entries[k], e)
@@ -153,7 +186,7 @@ func (s *Schedule) Decide(sub Subject) []Decision {
 	for _, e := range s.entriesOf(&sub) {
 		d := Decision{Entry: e, Job: s.cfg.Jobs[e.Job]}
 		if changed && matches(e.Event, &before) {
-			d.Reason = "the node matched before this update"
+			d.refuse("event", "previous_state", "the node matched before this update")
 			out = append(out, d)
 			continue
 		}
@@ -161,7 +194,7 @@ func (s *Schedule) Decide(sub Subject) []Decision {
 			if d.Run {
 				k := [3]string{d.Job.Name, d.Runtime.Name, d.Platform.Name}
 				if first := taken[k]; first != nil {
-					d.Run, d.Reason = false, fmt.Sprintf("the entry at %s runs it already", first.Place)
+					d.refuse("entry", "once", fmt.Sprintf("the entry at %s runs it already", first.Place))
 				}
 				taken[k] = e
 			}
@@ -171,28 +204,28 @@ func (s *Schedule) Decide(sub Subject) []Decision {
 	return out
 }
 
+// refuse adds a check that the job does not pass.
+func (d *Decision) refuse(of, rule, reason string) {
+	d.Checks = append(slices.Clip(d.Checks), Check{of, rule, reason})
+	d.Run, d.Reason = false, trail(d.Checks).refusal()
+}
+
 // decideEntry gives the decisions of an entry that the event has set off.
 func (s *Schedule) decideEntry(sub Subject, look *lookup, d Decision) []Decision {
-	refuse := func(reason string) []Decision {
-		d.Reason = reason
+	if d.Job == nil {
+		d.refuse("entry", "job", fmt.Sprintf("job %q is not configured", d.Entry.Job))
 		return []Decision{d}
 	}
-	if d.Job == nil {
-		return refuse(fmt.Sprintf("job %q is not configured", d.Entry.Job))
-	}
 	look.ofJob(d.Job)
-	if reason := filtered(sub, look, d.Job); reason != "" {
-		return refuse(reason)
+	t := make(trail, 0, 8)
+	filtered(sub, look, d.Job, &t)
+	s.rules[d.Entry.Rules].check(look.node, &t)
+	s.rules[d.Job.Rules].check(look.value, &t)
+	if d.Reason = t.refusal(); d.Reason == "" {
+		d.Runtime, d.Reason = s.runtime(sub, look, d.Entry, &t)
 	}
-	if reason := s.rules[d.Entry.Rules].check(look.node); reason != "" {
-		return refuse("rules of the entry at " + d.Entry.Place.String() + ": " + reason)
-	}
-	if reason := s.rules[d.Job.Rules].check(look.value); reason != "" {
-		return refuse("rules of job " + d.Job.Name + ": " + reason)
-	}
-	var reason string
-	if d.Runtime, reason = s.runtime(sub, look, d.Entry); reason != "" {
-		return refuse(reason)
+	if d.Checks = slices.Clip(t); d.Reason != "" {
+		return []Decision{d}
 	}
 	look.own["runtime"] = d.Runtime.Name
 	names := d.Entry.Platforms
@@ -209,64 +242,81 @@ func (s *Schedule) decideEntry(sub Subject, look *lookup, d Decision) []Decision
 func (s *Schedule) onPlatform(sub Subject, look *lookup, d Decision, name string) Decision {
 	d.Platform = s.cfg.Platforms[name]
 	if d.Platform == nil {
-		d.Reason = fmt.Sprintf("platform %q is not configured", name)
+		d.refuse("entry", "platforms", fmt.Sprintf("platform %q is not configured", name))
 		return d
 	}
-	if allowed := platformFilter(sub); d.Job.Kind == string(node.KindJob) && len(allowed) > 0 && !slices.Contains(allowed, name) {
-		d.Reason = fmt.Sprintf("platform_filter %s has no %q", among(allowed), name)
-		return d
+	t := trail(d.Checks)
+	if allowed := platformFilter(sub); d.Job.Kind == string(node.KindJob) && len(allowed) > 0 {
+		reason := ""
+		if !slices.Contains(allowed, name) {
+			reason = fmt.Sprintf("platform_filter %s has no %q", among(allowed), name)
+		}
+		t.add("node", "platform_filter", reason)
 	}
 	look.own["platform"] = name
-	if reason := s.rules[d.Platform.Rules].check(look.value); reason != "" {
-		d.Reason = "rules of platform " + name + ": " + reason
-		return d
-	}
-	d.Run, d.Every = true, d.Job.Frequency
-	for _, r := range []*pipeline.Rules{d.Entry.Rules, d.Job.Rules, d.Runtime.Rules, d.Platform.Rules} {
-		if r != nil {
-			d.Every = max(d.Every, r.Frequency)
-		}
+	s.rules[d.Platform.Rules].check(look.value, &t)
+	d.Checks, d.Reason = t, t.refusal()
+	if d.Run = d.Reason == ""; d.Run {
+		d.Every = s.every(d)
 	}
 	return d
 }
 
-// runtime finds where the entry's job runs, or why it cannot.
-func (s *Schedule) runtime(sub Subject, look *lookup, e *pipeline.Entry) (*pipeline.Runtime, string) {
+// every is the longest frequency that is asked for.
+func (s *Schedule) every(d Decision) time.Duration {
+	longest := d.Job.Frequency
+	for _, r := range []*pipeline.Rules{d.Entry.Rules, d.Job.Rules, d.Runtime.Rules, d.Platform.Rules} {
+		if r != nil {
+			longest = max(longest, r.Frequency)
+		}
+	}
+	return longest
+}
+
+// runtime finds where the entry's job runs, or why it cannot. The checks are
+// those of the one that is taken; of all of a type when none can be.
+func (s *Schedule) runtime(sub Subject, look *lookup, e *pipeline.Entry, t *trail) (*pipeline.Runtime, string) {
 	if e.RuntimeName != "" {
 		r := s.cfg.Runtimes[e.RuntimeName]
 		if r == nil {
-			return nil, fmt.Sprintf("runtime %q is not configured", e.RuntimeName)
+			t.add("entry", "runtime", fmt.Sprintf("runtime %q is not configured", e.RuntimeName))
+			return nil, t.refusal()
 		}
-		return r, s.usable(look, r)
+		s.usable(look, r, t)
+		return r, t.refusal()
 	}
 	var best *pipeline.Runtime
 	var most uint64
-	reason := fmt.Sprintf("no runtime of type %q is configured", e.RuntimeType)
+	var chosen trail
+	all := slices.Clip(*t)
 	for _, r := range s.byType[e.RuntimeType] {
-		if why := s.usable(look, r); why != "" {
-			reason = why
+		one := trail{}
+		s.usable(look, r, &one)
+		if all = append(all, one...); one.refusal() != "" {
 			continue
 		}
 		if rank := rank(sub, e, r); best == nil || rank > most {
-			best, most = r, rank
+			best, most, chosen = r, rank, one
 		}
 	}
-	if best == nil {
-		return nil, reason
+	if best != nil {
+		*t = append(*t, chosen...)
+		return best, ""
 	}
-	return best, ""
+	if *t = all; len(s.byType[e.RuntimeType]) == 0 {
+		t.add("entry", "runtime", fmt.Sprintf("no runtime of type %q is configured", e.RuntimeType))
+	}
+	return nil, t.refusal()
 }
 
-func (s *Schedule) usable(look *lookup, r *pipeline.Runtime) string {
+func (s *Schedule) usable(look *lookup, r *pipeline.Runtime, t *trail) {
 	if !s.supported(r) {
-		return fmt.Sprintf("this program has no driver for lab type %s of runtime %s", r.LabType, r.Name)
+		t.add("runtime "+r.Name, "lab_type", fmt.Sprintf("this program has no driver for lab type %s of runtime %s", r.LabType, r.Name))
+		return
 	}
 	look.own["runtime"] = r.Name
 	defer delete(look.own, "runtime")
-	if reason := s.rules[r.Rules].check(look.value); reason != "" {
-		return "rules of runtime " + r.Name + ": " + reason
-	}
-	return ""
+	s.rules[r.Rules].check(look.value, t)
 }
 
 // rank orders the runtimes of one type for one attempt at one job.

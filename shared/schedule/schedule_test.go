@@ -219,7 +219,10 @@ scheduler:
 		`it: platform "nowhere" is not configured`,
 		`it shell shell`,
 		`it: this program has no driver for lab type docker of runtime docker-a`,
-		`it: this program has no driver for lab type docker of runtime docker-b`)
+		`it: this program has no driver for lab type docker of runtime docker-a`)
+	if all := s.Decide(checkout())[5].Checks; len(all) != 2 || !strings.HasSuffix(all[1].Reason, "docker-b") {
+		t.Errorf("of a type no runtime can be taken, and the reasons are %v", all)
+	}
 }
 
 func TestEventsMatchByEveryKey(t *testing.T) {

@@ -50,6 +50,7 @@ type Store interface {
 	Tokens
 	DeadLetters
 	Telemetry
+	Decisions
 	KV
 	Removal
 	Batch

@@ -114,6 +114,7 @@ func (s *Store) createIndexes(ctx context.Context) error {
 		{s.tokens, []index{on("user", "_id")}},
 		{s.deadLetters, []index{on("time", "_id")}},
 		{s.telemetry, telemetryIndexes()},
+		{s.decisions, []index{on("node", "time", "_id"), on("time", "_id")}},
 	} {
 		if err := s.createMissing(ctx, c.collection, c.indexes); err != nil {
 			return fmt.Errorf("collection %s: %w", c.collection.Name(), err)

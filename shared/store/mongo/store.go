@@ -59,6 +59,7 @@ type Store struct {
 	deadLetters *mongo.Collection
 	telemetry   *mongo.Collection
 	kv          *mongo.Collection
+	decisions   *mongo.Collection
 
 	transactions atomic.Bool   // the server has them
 	collecting   chan struct{} // of one place: who collects for this instance
@@ -144,7 +145,7 @@ func newStore(client *mongo.Client, o Options) *Store {
 		cursors: db.Collection("cursor"), claims: db.Collection("claim"), users: db.Collection("user"), groups: db.Collection("usergroup"),
 		tokens: db.Collection("token"), deadLetters: db.Collection("deadletter"),
 		collecting: make(chan struct{}, 1),
-		telemetry:  db.Collection("telemetry"), kv: db.Collection("kv"),
+		telemetry:  db.Collection("telemetry"), kv: db.Collection("kv"), decisions: db.Collection("decision"),
 	}
 }
 

@@ -140,7 +140,7 @@ func firstSchema() string {
 		fmt.Fprintf(&b, "CREATE INDEX %s ON node (%s);\n", quoted(name), quotedList(index.columns))
 		stats += fmt.Sprintf(",\n('node', '%s', '1000000 %s')", name, strings.Trim(fmt.Sprint(index.shared), "[]"))
 	}
-	return b.String() + otherTables + accountTables + telemetryTable() + kvTable + eventTable() + subscriptionTable + stats + ";\n"
+	return b.String() + otherTables + accountTables + telemetryTable() + kvTable + decisionTable + eventTable() + subscriptionTable + stats + ";\n"
 }
 
 const jobKey = `CREATE UNIQUE INDEX node_job ON node (ifnull(parent, ''), name, "data.runtime", ifnull("data.platform", ''), retry_counter)

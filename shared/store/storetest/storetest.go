@@ -83,6 +83,8 @@ func Run(t *testing.T, h Harness) {
 		{"telemetry is stored once", (*suite).testTelemetryIsStoredOnce},
 		{"the database counts telemetry", (*suite).testTelemetryIsCounted},
 		{"old telemetry goes", (*suite).testPruneTelemetry},
+		{"decisions are found newest first", (*suite).testDecisionsAreFoundNewestFirst},
+		{"old decisions go", (*suite).testPruneDecided},
 		{"a key has one value", (*suite).testKV},
 		{"nodes go from below", (*suite).testRemove},
 		{"many nodes are marked at once", (*suite).testMarkProcessed},
