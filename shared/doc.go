@@ -10,6 +10,7 @@
 //   - pipeline: the YAML configuration, loaded, checked and explained.
 //   - schedule: which jobs an event asks for, and why not the others.
 //   - ktap: what a test program printed.
+//   - lavaresult: what a LAVA lab says of a job, as nodes.
 //   - patch: what a patch from a stranger may be, and where it may come from.
 //   - telemetry: what happened to a service's work, and what stands out of it.
 //
