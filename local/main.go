@@ -5,6 +5,11 @@
 //	go run ./local -once              # one pass: trigger, build, test, report
 //	go run ./local -config DIR -data DIR -addr HOST:PORT
 //
+// And two checks, which start nothing and need no store:
+//
+//	go run ./local -validate -config DIR -templates DIR   # what is wrong with a configuration
+//	go run ./local -explain EVENT.json -config DIR        # which jobs an event would start, and why not the others
+//
 // See -help for all settings, and package emulator for what it promises.
 package main
 
@@ -29,7 +34,7 @@ func main() {
 	switch {
 	case err == nil || errors.Is(err, flag.ErrHelp):
 		return
-	case errors.Is(err, errFaults):
+	case errors.Is(err, errFaults), errors.Is(err, errProblems):
 		// They are printed already.
 	default:
 		fmt.Fprintln(os.Stderr, "kernelflow:", err)
@@ -48,6 +53,12 @@ func realMain(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
+	switch {
+	case o.validate:
+		return checkConfig(ctx, o, stdout, stderr)
+	case o.explain != "":
+		return explainEvent(o, os.Stdin, stdout, stderr)
+	}
 	err = run(ctx, o, stdout, stderr)
 	if ctx.Err() == nil || !errors.Is(err, context.Canceled) {
 		return err
@@ -61,8 +72,10 @@ func realMain(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 // options are the settings with what the flags say.
 type options struct {
 	app.Config
-	addr string
-	once bool
+	addr     string
+	once     bool
+	validate bool
+	explain  string // file of an event; "-" is the standard input
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -79,6 +92,10 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.once, "once", false, "one trigger pass over all build configs, run until nothing is pending, print the reports, exit")
 	flags.BoolVar(&o.Force, "force", false, "create checkouts even of commits that have one")
 	flags.BoolVar(&o.Strict, "strict", o.Strict, "take warnings about the configuration as errors")
+	flags.BoolVar(&o.validate, "validate", false, "check the configuration and stop; with -templates also that every scheduled job can be rendered on every\nplatform. The exit status is 1 when there are errors, with -strict also when there are warnings")
+	flags.StringVar(&o.explain, "explain", "", "say which jobs an event would start under the configuration, and why not the others, and stop. `FILE` (- for the\nstandard input) holds a CloudEvent, its data, or {\"channel\", \"event\": its data, \"node\", \"ancestors\": [parent, ...]}")
+	var templates folders
+	flags.Var(&templates, "templates", "`DIR` of job templates, looked through before the shipped ones; may be given several times")
 	flags.IntVar(&o.Speed, "speed", 1, "divide holdoffs and the periods of scheduled functions by `N`")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -92,6 +109,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	}
 	if o.Speed < 1 {
 		return options{}, fmt.Errorf("-speed %d: must be 1 or more", o.Speed)
+	}
+	if len(templates) > 0 {
+		o.Templates = templates.String()
 	}
 	o.LocalGit = true
 	return o, nil

@@ -53,7 +53,7 @@ var rooms = []struct {
 	{"functions/*", []string{"shared/errs", "shared/node", "shared/event", "shared/user", "shared/pipeline", "shared/schedule",
 		"shared/jobdef", "shared/auth", "shared/git", "shared/patch", "shared/mail", "shared/bus", "shared/storage", "shared/runtime", "shared/lavaresult", "shared/store", "shared/relay", "shared/telemetry"}},
 	{"infra/*", []string{"functions/catalog", "shared/app", "shared/errs", "shared/event"}},
-	{"local", []string{"local/*", "functions/catalog", "shared/app", "shared/errs", "shared/job", "shared/mail"}},
+	{"local", []string{"local/*", "functions/catalog", "shared/app", "shared/errs", "shared/job", "shared/mail", "shared/pipeline"}},
 	{"local/*", []string{"local/*", "functions/catalog", "shared/*"}},
 }
 

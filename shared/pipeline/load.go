@@ -62,7 +62,7 @@ func load(fsys fs.FS, opts Options) (*Config, Problems, error) {
 	if !l.partial {
 		l.check()
 	}
-	l.problems.sort()
+	l.problems.Sort()
 	var wrong, warnings Problems
 	for _, p := range l.problems {
 		if p.Warning && !opts.Strict {

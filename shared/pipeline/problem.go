@@ -46,7 +46,8 @@ func (p *Problems) warn(at Place, format string, args ...any) {
 	*p = append(*p, Problem{Place: at, Text: fmt.Sprintf(format, args...), Warning: true})
 }
 
-func (p Problems) sort() {
+// Sort orders the problems by place.
+func (p Problems) Sort() {
 	slices.SortFunc(p, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Place.File, b.Place.File), cmp.Compare(a.Place.Line, b.Place.Line), cmp.Compare(a.Text, b.Text))
 	})
@@ -70,6 +71,10 @@ func nearest(name string, known []string) string {
 	}
 	return fmt.Sprintf("; did you mean %q?", best)
 }
+
+// Nearest gives the hint "; did you mean X?" for a name that is not among the
+// known ones; "" when none is near.
+func Nearest(name string, known []string) string { return nearest(name, known) }
 
 // nearestKey is nearest among the keys of a map.
 func nearestKey[V any](name string, known map[string]V) string {
