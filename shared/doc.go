@@ -22,7 +22,7 @@
 //   - bus (redis): how instances wake each other.
 //   - relay: from committed to published; wraps the store.
 //   - storage (blob): artifacts.
-//   - runtime (shell): where jobs run; job is the part on the job's machine.
+//   - runtime (lava, shell): where jobs run; job is the part on the job's machine.
 //   - git, mail, jobdef, auth: source trees, reports, job definitions, tokens.
 //
 // And what binds them: app opens the parts that the configuration names.

@@ -106,6 +106,15 @@ type Collector interface {
 	Collect(ctx context.Context, n node.Node, keep Keep) (node.Hierarchy, error)
 }
 
+// Throttle is a Runtime that can have too much to do for more.
+type Throttle interface {
+	Runtime
+	// Full says why a job should not be made now for devices of a type; "" when
+	// it may, which counts as one more that waits. priority is from 0, the
+	// lowest, to 1. An error says that it could not be found out.
+	Full(ctx context.Context, deviceType string, priority float64) (reason string, err error)
+}
+
 // Tokens are the secrets of one runtime. They do not show when they are printed,
 // logged or encoded.
 type Tokens struct {
