@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -128,8 +129,9 @@ func New(o Options) (http.Handler, error) {
 
 func (f *Function) routes() http.Handler {
 	versioned := newRouter()
-	api := humago.New(versioned, settings())
-	api.UseMiddleware(alwaysJSON, f.authenticate, noEmpty)
+	bodies := &reader{newRegistry(), map[reflect.Type]*huma.Schema{}}
+	api := humago.New(versioned, settings(bodies))
+	api.UseMiddleware(alwaysJSON, f.authenticate, asDescribed)
 	f.userRoutes(api)
 	f.nodeRoutes(api)
 	f.eventRoutes(api)
@@ -139,6 +141,7 @@ func (f *Function) routes() http.Handler {
 	f.telemetryRoutes(api)
 	f.scheduleRoutes(api)
 	f.pageRoutes(api)
+	bodies.learn(api.OpenAPI())
 	measured := f.healthRoutes(versioned)
 	docsRoutes(versioned, api.OpenAPI())
 	versioned.close()
@@ -170,14 +173,14 @@ func (f *Function) bounded(next http.Handler) http.Handler {
 
 // settings is how huma reads requests and what the description says of all
 // routes. The pages with the description are our own: see docs.go.
-func settings() huma.Config {
+func settings(bodies *reader) huma.Config {
 	config := huma.DefaultConfig("Kernelflow: the KernelCI API", "0")
 	config.CreateHooks = nil // no $schema in what we send: clients of KernelCI do not expect it
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
-	config.Formats, config.DefaultFormat = formats, "application/json"
+	config.Formats, config.DefaultFormat = bodies.formats(), "application/json"
 	config.AllowAdditionalPropertiesByDefault = true // as KernelCI: what is not known is ignored
 	config.Components = &huma.Components{
-		Schemas: newRegistry(),
+		Schemas: bodies.schemas,
 		SecuritySchemes: map[string]*huma.SecurityScheme{
 			"token":    {Type: "http", Scheme: "bearer", BearerFormat: "JWT"},
 			"password": {Type: "oauth2", Flows: &huma.OAuthFlows{Password: &huma.OAuthFlow{TokenURL: "user/login", Scopes: map[string]string{}}}},

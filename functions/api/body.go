@@ -23,19 +23,30 @@ const formType = "application/x-www-form-urlencoded"
 
 // formats are what bodies may be written in. Answers are JSON whatever was
 // asked for, as KernelCI's are.
-var formats = map[string]huma.Format{
-	"application/json": {Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: unmarshalJSON},
-	formType:           {Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: unmarshalForm},
+func (r *reader) formats() map[string]huma.Format {
+	return map[string]huma.Format{
+		"application/json": {Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: r.unmarshalJSON},
+		formType:           {Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: r.unmarshalForm},
+	}
 }
 
 // unmarshalJSON reads a body. A body comes here twice: first as any, to be
 // checked against its schema, then as what the handler takes.
-func unmarshalJSON(body []byte, v any) error {
+func (r *reader) unmarshalJSON(body []byte, v any) error {
 	if _, first := v.(*any); first {
 		if err := checkJSON(body); err != nil {
 			return err
 		}
 	}
+	body, err := r.exact(body, v)
+	if err != nil {
+		return err
+	}
+	return unmarshal(body, v)
+}
+
+// unmarshal is json.Unmarshal, with the place where another type is needed.
+func unmarshal(body []byte, v any) error {
 	err := json.Unmarshal(body, v)
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) && wrong.Field != "" {
@@ -45,7 +56,7 @@ func unmarshalJSON(body []byte, v any) error {
 }
 
 // unmarshalForm reads a form as if it were an object of texts.
-func unmarshalForm(body []byte, v any) error {
+func (r *reader) unmarshalForm(body []byte, v any) error {
 	values, err := url.ParseQuery(string(body))
 	if err != nil {
 		return errors.New("is no form")
@@ -61,6 +72,9 @@ func unmarshalForm(body []byte, v any) error {
 	}
 	text, err := json.Marshal(object)
 	if err != nil {
+		return err
+	}
+	if text, err = r.exact(text, v); err != nil {
 		return err
 	}
 	return json.Unmarshal(text, v)
@@ -192,7 +206,7 @@ func (c *checker) end() error {
 func decode(body []byte, v any) error {
 	err := checkJSON(body)
 	if err == nil {
-		err = unmarshalJSON(body, v)
+		err = unmarshal(body, v)
 	}
 	if err == nil || errors.Is(err, errs.Invalid) {
 		return err

@@ -98,9 +98,20 @@ func (timeIn) Schema(huma.Registry) *huma.Schema {
 	}
 }
 
-// isoTime is what is taken for a time beside RFC 3339.
-const isoTime = `^[0-9]{2}[0-9]{2}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))` +
-	`([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?)?$`
+// isoTime is what is taken for a time beside RFC 3339: without an offset, or
+// without seconds. Time zones have no place in the first and last year: it
+// would be another one in UTC.
+var isoTime = "^(" + isoDate("[0-9]{2}", "[02468][048]|[13579][26]") + "([T ]" + isoClock + ")?" +
+	"|" + isoDate("[1-8][0-9]", "[2468][048]|[1357][26]") + "[T ]" + isoClock + "(Z|[+ -]([01][0-9]|2[0-3]):[0-5][0-9]))$"
+
+const isoClock = `([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.,][0-9]{1,9})?)?`
+
+// isoDate is a date of any year in centuries, of which those in leap have a leap
+// year first.
+func isoDate(centuries, leap string) string {
+	return "(" + centuries + "[0-9]{2}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))" +
+		"|(" + centuries + "(0[48]|[2468][048]|[13579][26])|(" + leap + ")00)-02-29)"
+}
 
 // timeOut is a time as it is sent.
 type timeOut string
@@ -119,7 +130,7 @@ type kindIn string
 
 // Schema implements huma.SchemaProvider.
 func (kindIn) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeString, Nullable: true, Extensions: map[string]any{"enum": orNothing(node.Kinds)}}
+	return &huma.Schema{Type: huma.TypeString, Nullable: true, MinLength: new(1), Extensions: map[string]any{"enum": orNothing(node.Kinds)}}
 }
 
 // orNothing lists the values and null.
@@ -153,7 +164,7 @@ func (webAddress) Schema(huma.Registry) *huma.Schema {
 
 // webPattern is what addresses look like but those with an account or a numeric
 // IPv6 host, which are taken too.
-const webPattern = `^https?://([A-Za-z0-9._~!$&'()*+,;=<>"\-]|[^\x00-\x7F])+(:[0-9]{0,5})?([/?#]([^\x00-\x20\x7F%]|%[0-9A-Fa-f]{2})*)?$`
+const webPattern = `^https?://([A-Za-z0-9._~!$&'()*+,;=<>"\-]|[^\x00-\x7F])+(:[0-9]{0,5})?([/?#]([^\x00-\x1F\x7F%]|%[0-9A-Fa-f]{2})*)?$`
 
 type nodeDoc struct {
 	ID             objectID          `json:"id"`
@@ -248,7 +259,9 @@ func (dataIn) Schema(registry huma.Registry) *huma.Schema {
 		properties[key] = objectID("").Schema(registry)
 		properties[key].Nullable = true
 	}
-	return &huma.Schema{Type: huma.TypeObject, Nullable: true, Properties: properties, AdditionalProperties: true}
+	return &huma.Schema{
+		Type: huma.TypeObject, Nullable: true, Properties: properties, AdditionalProperties: true, Extensions: map[string]any{ownKeys: true},
+	}
 }
 
 type revisionDoc struct {

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"html/template"
+	"iter"
 	"net/http"
 	"slices"
 	"strings"
@@ -84,6 +85,19 @@ func writePage(w http.ResponseWriter, kind string, content []byte) {
 	_, _ = w.Write(content)
 }
 
+// operations returns all that is described, in no order.
+func operations(description *huma.OpenAPI) iter.Seq[*huma.Operation] {
+	return func(yield func(*huma.Operation) bool) {
+		for _, item := range description.Paths {
+			for _, op := range []*huma.Operation{item.Get, item.Post, item.Put, item.Patch, item.Delete} {
+				if op != nil && !yield(op) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // docsRoute is a route as the page shows it.
 type docsRoute struct {
 	Method, Path string
@@ -102,21 +116,14 @@ func renderDocs(description *huma.OpenAPI) ([]byte, error) {
 		Schemas []docsSchema
 	}
 	page.Title = description.Info.Title
-	for path, item := range description.Paths {
-		for method, op := range map[string]*huma.Operation{
-			http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put, http.MethodPatch: item.Patch, http.MethodDelete: item.Delete,
-		} {
-			if op == nil {
-				continue
+	for op := range operations(description) {
+		route := docsRoute{Method: op.Method, Path: op.Path, Operation: op, Locked: len(op.Security) > 0, Bodies: map[string]string{}}
+		if op.RequestBody != nil {
+			for kind, media := range op.RequestBody.Content {
+				route.Bodies[kind] = indented(media.Schema)
 			}
-			route := docsRoute{Method: method, Path: path, Operation: op, Locked: len(op.Security) > 0, Bodies: map[string]string{}}
-			if op.RequestBody != nil {
-				for kind, media := range op.RequestBody.Content {
-					route.Bodies[kind] = indented(media.Schema)
-				}
-			}
-			page.Routes = append(page.Routes, route)
 		}
+		page.Routes = append(page.Routes, route)
 	}
 	slices.SortFunc(page.Routes, func(a, b docsRoute) int { return strings.Compare(a.Path+" "+a.Method, b.Path+" "+b.Method) })
 	for name, schema := range description.Components.Schemas.Map() {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -125,6 +126,20 @@ func (groupNames) Schema(huma.Registry) *huma.Schema {
 		Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString, Pattern: `^[^\x00]*$`}, MaxItems: new(1000), Description: "names of user groups",
 		Extensions: unique,
 	}
+}
+
+// UnmarshalJSON implements json.Unmarshaler: what stands twice is refused before
+// anything is looked up.
+func (g *groupNames) UnmarshalJSON(b []byte) error {
+	if err := json.Unmarshal(b, (*[]string)(g)); err != nil {
+		return err
+	}
+	for i, name := range *g {
+		if slices.Contains((*g)[:i], name) {
+			return inBody("groups", "Groups must have unique names.")
+		}
+	}
+	return nil
 }
 
 // unique describes a list that has nothing twice. Huma is not to check it: it

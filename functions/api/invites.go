@@ -24,7 +24,7 @@ func (f *Function) inviteRoutes(api huma.API) {
 	register(api, http.MethodPost, "/user/register", "Closed: accounts are made by invite", f.closedRegister, answers(http.StatusNotFound))
 	register(api, http.MethodPost, "/user/invite", "Create an account and invite its owner (admins)", f.invite, needsToken)
 	register(api, http.MethodGet, "/user/invite/url", "Where invites lead to (admins)", f.inviteURL, needsToken)
-	register(api, http.MethodPost, "/user/accept-invite", "Set the password of an account that one is invited to", f.acceptInvite, answers(http.StatusNotFound))
+	register(api, http.MethodPost, "/user/accept-invite", "Set the password of an account that one is invited to", f.acceptInvite, answers(http.StatusNotFound), orForm)
 	register(api, http.MethodGet, "/user/invite", "A page to invite on", f.showInvite, asPage)
 	register(api, http.MethodGet, "/user/accept-invite", "A page to accept an invite on", f.showAccept, asPage)
 }
@@ -47,7 +47,8 @@ type inviteInput struct {
 	}
 }
 
-type inviteBase struct {
+// InviteBase is where invites lead to.
+type InviteBase struct {
 	PublicBaseURL   string `json:"public_base_url"`
 	AcceptInviteURL string `json:"accept_invite_url"`
 }
@@ -56,7 +57,7 @@ type inviteOutput struct {
 	Body struct {
 		User      user.User `json:"user"`
 		EmailSent bool      `json:"email_sent"`
-		inviteBase
+		InviteBase
 		InviteURL *string `json:"invite_url"`
 		Token     *string `json:"token"`
 	}
@@ -80,7 +81,7 @@ func (f *Function) invite(ctx context.Context, in *inviteInput) (*inviteOutput, 
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	out.Body.inviteBase = f.inviteBase(in.Base)
+	out.Body.InviteBase = f.inviteBase(in.Base)
 	link := out.Body.AcceptInviteURL + "?token=" + token
 	if in.Body.Mail == nil || *in.Body.Mail {
 		out.Body.EmailSent = f.mailInvite(ctx, out.Body.User, link, token)
@@ -164,15 +165,15 @@ func (b *Base) Resolve(ctx huma.Context) []error {
 	return nil
 }
 
-func (f *Function) inviteBase(b Base) inviteBase {
+func (f *Function) inviteBase(b Base) InviteBase {
 	base := f.url
 	if base == "" {
 		base = b.called
 	}
-	return inviteBase{base, base + "/user/accept-invite"}
+	return InviteBase{base, base + "/user/accept-invite"}
 }
 
-type inviteURLOutput struct{ Body inviteBase }
+type inviteURLOutput struct{ Body InviteBase }
 
 func (f *Function) inviteURL(ctx context.Context, in *struct {
 	WithToken

@@ -41,8 +41,13 @@ func (q *Filters) query(paging ...string) (node.Query, error) {
 	return node.ParseQuery(q.values, paging...)
 }
 
-// filtered describes the filters of a route.
+// filteredKey marks a route with free filters.
+const filteredKey = "filtered"
+
+// filtered describes the filters of a route. Of one that is there twice the last
+// counts, as in KernelCI.
 func filtered(op *huma.Operation) {
+	op.Metadata[filteredKey] = true
 	answers(http.StatusGatewayTimeout)(op)
 	op.Description = "Any field filters: FIELD=VALUE, with dots for what is below (data.kernel_revision.tree). FIELD__OP=VALUE compares: " +
 		"lt, lte, gt, gte, ne, re (a regular expression, RE2, found anywhere), in and nin (values parted by commas), int (equals the integer). " +

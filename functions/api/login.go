@@ -37,10 +37,11 @@ func (f *Function) loginRoutes(api huma.API) {
 
 type loginInput struct {
 	Client
-	Body loginForm `contentType:"application/x-www-form-urlencoded"`
+	Body LoginForm `contentType:"application/x-www-form-urlencoded"`
 }
 
-type loginForm struct {
+// LoginForm is the password form of OAuth 2.
+type LoginForm struct {
 	Username  string `json:"username" minLength:"1"`
 	Password  string `json:"password" minLength:"1"`
 	GrantType string `json:"grant_type,omitempty" pattern:"^(password)?$"`
@@ -80,7 +81,7 @@ var errCredentials = plain(http.StatusBadRequest, "LOGIN_BAD_CREDENTIALS")
 
 // checkLogin returns the active account that the form's username and password
 // belong to. It takes as long for an unknown name as for a wrong password.
-func (f *Function) checkLogin(ctx context.Context, client Client, form loginForm) (user.User, error) {
+func (f *Function) checkLogin(ctx context.Context, client Client, form LoginForm) (user.User, error) {
 	forget, err := f.attempt(ctx, client, form.Username)
 	if err != nil {
 		return user.User{}, err
@@ -159,7 +160,7 @@ type nullOutput struct{ Body any }
 type updatePasswordInput struct {
 	Client
 	Body struct {
-		loginForm
+		LoginForm
 		NewPassword passwordIn `json:"new_password"`
 	} `contentType:"application/x-www-form-urlencoded"`
 }
@@ -167,7 +168,7 @@ type updatePasswordInput struct {
 // updatePassword changes a password by the one before: no token is needed, and
 // an account that is not verified may, as in KernelCI.
 func (f *Function) updatePassword(ctx context.Context, in *updatePasswordInput) (*nullOutput, error) {
-	u, err := f.checkLogin(ctx, in.Client, in.Body.loginForm)
+	u, err := f.checkLogin(ctx, in.Client, in.Body.LoginForm)
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"regexp"
@@ -37,6 +38,23 @@ type eventBody struct {
 	Attributes attributes      `json:"attributes,omitempty"`
 }
 
+// UnmarshalJSON reads what has these names, to the letter.
+func (e *eventBody) UnmarshalJSON(b []byte) error {
+	var given map[string]json.RawMessage
+	if err := json.Unmarshal(b, &given); err != nil {
+		return err
+	}
+	e.Data = given["data"]
+	for name, to := range map[string]any{"type": &e.Type, "source": &e.Source, "attributes": &e.Attributes} {
+		if raw, ok := given[name]; ok {
+			if err := json.Unmarshal(raw, to); err != nil {
+				return inBody(name, err.Error())
+			}
+		}
+	}
+	return nil
+}
+
 // attributes are those of a CloudEvent, each a text.
 type attributes map[string]string
 
@@ -49,7 +67,7 @@ func (a *attributes) UnmarshalJSON(b []byte) error {
 	*a = attributes{}
 	for name, text := range given {
 		if text == nil {
-			return errs.New(errs.Invalid, "attributes.%.40s: must be a text, not null", name)
+			return fmt.Errorf("%.40s must be a text, not null", name)
 		}
 		(*a)[name] = *text
 	}

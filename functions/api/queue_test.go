@@ -74,7 +74,7 @@ func TestBadItemsAreNotPushed(t *testing.T) {
 		{"", "/push/work", `{"data": 1}`, 401, "Unauthorized"},
 		{s.bob, "/push/work", `{"type": "job"}`, 422, `"data"`},
 		{s.bob, "/push/work", `{"data": 1, "type": 7}`, 422, `"type"`},
-		{s.bob, "/push/work", `{"data": 1, "attributes": {"x": null}}`, 400, "attributes.x"},
+		{s.bob, "/push/work", `{"data": 1, "attributes": {"x": null}}`, 422, "x must be a text"},
 		{s.bob, "/push/work", `{"data": 1, "attributes": {"x": 1}}`, 422, "attributes"},
 		{s.bob, "/push/work", `[1]`, 422, "body"},
 		{s.bob, "/push/work", `{"data": `, 422, "body"},

@@ -2,6 +2,9 @@ package api
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"mime"
 	"net/http"
 	"reflect"
 	"regexp"
@@ -36,10 +39,13 @@ func register[I, O any](api huma.API, method, path, summary string, handler func
 	}
 	input := reflect.TypeFor[I]()
 	_, raw := input.FieldByName("RawBody")
-	_, typed := input.FieldByName("Body")
+	body, typed := input.FieldByName("Body")
 	op.SkipValidateBody = raw && !typed
 	if raw || typed {
 		op.RequestBody = &huma.RequestBody{}
+	}
+	if typed {
+		op.Metadata[typedKey] = body.Type
 	}
 	for _, option := range options {
 		option(&op)
@@ -55,6 +61,15 @@ func register[I, O any](api huma.API, method, path, summary string, handler func
 func needsToken(op *huma.Operation) {
 	op.Security = []map[string][]string{{"token": {}}, {"password": {}}}
 }
+
+// orForm lets a body be a form as well: register(..., orForm).
+func orForm(op *huma.Operation) { op.Metadata[orFormKey] = true }
+
+// orFormKey is where orForm leaves its word.
+const orFormKey = "form"
+
+// typedKey is where register leaves the type of a Body.
+const typedKey = "typed"
 
 // bodyKey is where takes leaves its type.
 const bodyKey = "body"
@@ -85,6 +100,9 @@ func describeBody(op *huma.Operation, registry huma.Registry, typed bool) {
 	if typed {
 		// Beside a Body, a RawBody is the same bytes.
 		delete(op.RequestBody.Content, "application/octet-stream")
+	}
+	if op.Metadata[orFormKey] != nil {
+		op.RequestBody.Content[formType] = op.RequestBody.Content["application/json"]
 	}
 	if t, ok := op.Metadata[bodyKey].(reflect.Type); ok {
 		for _, media := range op.RequestBody.Content {
@@ -141,20 +159,56 @@ func describeErrors(op *huma.Operation, registry huma.Registry) {
 	}
 }
 
-// noEmpty refuses a query parameter that is there and says nothing, where a
-// number, a truth or a time is meant: huma would take it for absent.
-func noEmpty(ctx huma.Context, next func(huma.Context)) {
-	u := ctx.URL()
-	values := u.Query()
-	for _, p := range ctx.Operation().Parameters {
-		given := values[p.Name]
-		if p.In == "query" && len(given) > 0 && slices.Contains(given, "") && p.Schema != nil && !mayBeEmpty(p.Schema) {
-			_, w := humago.Unwrap(ctx)
-			writeFailure(w, invalidRequest("", []error{&huma.ErrorDetail{Location: "query." + p.Name, Message: "must not be empty"}}))
-			return
-		}
+// asDescribed refuses what huma takes though no schema allows it: a body of
+// another type than the route's, since huma reads any that it knows; a query
+// parameter that says nothing where a number, a truth or a time is meant, which
+// it takes for absent; and one that is there twice, of which it takes the first
+// and KernelCI the last.
+func asDescribed(ctx huma.Context, next func(huma.Context)) {
+	wrong := unsupported(ctx)
+	if wrong == nil {
+		wrong = misplacedParameter(ctx)
+	}
+	if wrong != nil {
+		_, w := humago.Unwrap(ctx)
+		writeFailure(w, wrong)
+		return
 	}
 	next(ctx)
+}
+
+func unsupported(ctx huma.Context) *failure {
+	kind, body := ctx.Header("Content-Type"), ctx.Operation().RequestBody
+	if body == nil || kind == "" {
+		return nil
+	}
+	if name, _, err := mime.ParseMediaType(kind); err == nil && body.Content[name] != nil {
+		return nil
+	}
+	return &failure{status: http.StatusUnsupportedMediaType, Detail: fmt.Sprintf("Content-Type: must be %s", strings.Join(slices.Sorted(maps.Keys(body.Content)), " or "))}
+}
+
+func misplacedParameter(ctx huma.Context) *failure {
+	u, op := ctx.URL(), ctx.Operation()
+	values := u.Query()
+	for _, p := range op.Parameters {
+		given := values[p.Name]
+		if p.In != "query" || len(given) == 0 || p.Schema == nil {
+			continue
+		}
+		free := mayBeEmpty(p.Schema)
+		switch {
+		case slices.Contains(given, "") && !free:
+			return invalidParameter(p.Name, "must not be empty")
+		case len(given) > 1 && (!free || op.Metadata[filteredKey] == nil):
+			return invalidParameter(p.Name, "must not be there twice")
+		}
+	}
+	return nil
+}
+
+func invalidParameter(name, text string) *failure {
+	return invalidRequest("", []error{&huma.ErrorDetail{Location: "query." + name, Message: text}})
 }
 
 func mayBeEmpty(schema *huma.Schema) bool {

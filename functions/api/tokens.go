@@ -23,8 +23,8 @@ func (f *Function) tokenRoutes(api huma.API) {
 	register(api, http.MethodDelete, "/user/tokens/{id}", "Revoke a personal token", f.deleteToken, needsToken, noContent)
 }
 
-// tokenView is a personal token as its owner sees it.
-type tokenView struct {
+// TokenView is a personal token as its owner sees it.
+type TokenView struct {
 	ID      node.ID      `json:"id"`
 	Name    string       `json:"name"`
 	Scopes  []user.Scope `json:"scopes"`
@@ -32,8 +32,8 @@ type tokenView struct {
 	Expires *timeOut     `json:"expires" nullable:"true" doc:"null: never"`
 }
 
-func view(t user.Token) tokenView {
-	v := tokenView{ID: t.ID, Name: t.Name, Scopes: t.Scopes, Created: timeOut(node.FormatTime(t.Created))}
+func view(t user.Token) TokenView {
+	v := TokenView{ID: t.ID, Name: t.Name, Scopes: t.Scopes, Created: timeOut(node.FormatTime(t.Created))}
 	if !t.Expires.IsZero() {
 		expires := timeOut(node.FormatTime(t.Expires))
 		v.Expires = &expires
@@ -64,7 +64,7 @@ type postTokenInput struct {
 
 type postTokenOutput struct {
 	Body struct {
-		tokenView
+		TokenView
 		Token string `json:"token"`
 	}
 }
@@ -92,7 +92,7 @@ func (f *Function) postToken(ctx context.Context, in *postTokenInput) (*postToke
 		return nil, f.fail(ctx, err)
 	}
 	out := &postTokenOutput{}
-	out.Body.tokenView, out.Body.Token = view(t), token
+	out.Body.TokenView, out.Body.Token = view(t), token
 	return out, nil
 }
 
@@ -114,7 +114,7 @@ func (f *Function) keepToken(ctx context.Context, u user.User, t *user.Token) (s
 	return f.auth.PersonalToken(*t, u)
 }
 
-type tokensOutput struct{ Body []tokenView }
+type tokensOutput struct{ Body []TokenView }
 
 func (f *Function) listTokens(ctx context.Context, in *WithToken) (*tokensOutput, error) {
 	u, err := f.person(ctx, *in)
@@ -125,7 +125,7 @@ func (f *Function) listTokens(ctx context.Context, in *WithToken) (*tokensOutput
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	out := &tokensOutput{Body: []tokenView{}}
+	out := &tokensOutput{Body: []TokenView{}}
 	for _, t := range tokens {
 		out.Body = append(out.Body, view(t))
 	}

@@ -37,7 +37,7 @@ var inputLayouts = []string{
 // with or without seconds, fraction and offset; without an offset it is UTC.
 // Anything else is an errs.Invalid error.
 func ParseTime(s string) (time.Time, error) {
-	text := strings.Replace(strings.TrimSpace(s), " ", "T", 1)
+	text := strings.Replace(s, " ", "T", 1)
 	// A "+" of an offset arrives as a space from clients that do not escape it.
 	text = strings.Replace(text, " ", "+", 1)
 	for _, layout := range inputLayouts {

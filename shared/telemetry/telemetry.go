@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
@@ -93,7 +94,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 // later would outlive its retention.
 const ahead = 24 * time.Hour
 
-// Longest is how many bytes a text may have.
+// Longest is how many characters a text may have.
 func Longest(f Field) int {
 	if f == ErrorMsg {
 		return 64_000
@@ -134,8 +135,8 @@ func parseText(f Field, v any) (string, error) {
 		return "", nil
 	case !ok:
 		return "", errs.New(errs.Invalid, "%s: must be a text", f)
-	case len(text) > Longest(f):
-		return "", errs.New(errs.Invalid, "%s: has %d bytes, may have %d", f, len(text), Longest(f))
+	case utf8.RuneCountInString(text) > Longest(f):
+		return "", errs.New(errs.Invalid, "%s: has %d characters, may have %d", f, utf8.RuneCountInString(text), Longest(f))
 	case strings.ContainsRune(text, 0):
 		return "", errs.New(errs.Invalid, "%s: must not contain NUL", f)
 	}
