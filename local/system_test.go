@@ -253,6 +253,38 @@ func TestTheSecondReportNamesTheNewRegression(t *testing.T) {
 	}
 }
 
+func TestAFlakyJobIsTriedAgainAndCountsOnce(t *testing.T) {
+	d := newDemo(t)
+	file := filepath.Join(d.data, "config", "pipeline.yaml")
+	yaml, err := os.ReadFile(file)
+	check(t, err)
+	// The first time, it breaks off after one of its two tests.
+	const flaky = `command: '[ -e "$TRACE.flaky" ] || { touch "$TRACE.flaky"; echo 1..2; echo ok 1 a; exit 0; }; `
+	broken := bytes.Replace(yaml, []byte("command: 'echo \"$KCI_NODE_ID\" >>\"$TRACE\"; make --silent test"),
+		[]byte(flaky+"echo \"$KCI_NODE_ID\" >>\"$TRACE\"; make --silent test"), 1)
+	if bytes.Equal(broken, yaml) {
+		t.Fatal("the sample's job is not where it was")
+	}
+	check(t, os.WriteFile(file, broken, 0o644))
+	d.once()
+	nodes := d.nodes()
+	for _, want := range []string{
+		"job checkout.kbuild-gcc-native.ktest-sample done incomplete 0 Test", "job checkout.kbuild-gcc-native.ktest-sample done pass 1 ",
+	} {
+		if !strings.Contains(nodes, want) {
+			t.Errorf("no %q in\n%s", want, nodes)
+		}
+	}
+	for subject, text := range d.mails() {
+		if !strings.HasSuffix(subject, ": 3 runs 0 failures") || !strings.Contains(text, "Tried again (1)") || strings.Count(text, "\nkbuild-gcc-native.ktest-sample [") != 1 {
+			t.Errorf("%s\n%s", subject, text)
+		}
+	}
+	if len(d.mails()) != 1 {
+		t.Errorf("%d mails", len(d.mails()))
+	}
+}
+
 // kills is how often each of the two commits is interrupted.
 const kills = 10
 

@@ -34,7 +34,8 @@
 // One life of a checkout: trigger creates a checkout node; its event wakes
 // tarball, which makes the source archive and sets the node available; that
 // event wakes scheduler, which creates job nodes and submits them; each job
-// reports a hierarchy of results through api; regression compares them with
+// reports a hierarchy of results through api; retry asks for another attempt at
+// what broke off; regression compares them with
 // the previous checkout; timeout closes what is finished; report sends one
 // mail. What people ask of the pipeline itself (a commit, patches, another
 // attempt) comes in by callback. No step calls another: the store is the truth, an event says that it

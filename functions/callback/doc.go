@@ -15,7 +15,8 @@
 // # What comes of a request
 //
 // A checkout and a patchset become a node, which the tarball function takes up.
-// A retry writes no node: the request travels as an event on channel "retry",
+// A retry (what breaks off is tried again without anybody asking: see package
+// retry) writes no node: the request travels as an event on channel "retry",
 // of the pipeline's owner, with the number of the attempt; the scheduler acts on
 // what the event says. So the same event twice is one job, and while the attempt
 // that a request led to is under way the same request leads to no other one.

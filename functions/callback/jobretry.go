@@ -78,41 +78,18 @@ func (f *Function) nextAttempt(ctx context.Context, build, job node.Node) (int, 
 	return last + 1, nil
 }
 
-// unasked are the keys of a node that a request does not carry.
-var unasked = []string{"created", "updated", "timeout", "owner", "submitter", "user_groups"}
-
 // ask sends the request to the scheduler: the build, as if it had just ended,
 // with the job that is to run.
 func (f *Function) ask(ctx context.Context, build, job node.Node, attempt int) error {
-	build = build.Clone()
-	delete(build.Data, "artifacts")
-	text, err := json.Marshal(build)
-	if err != nil {
-		return err
-	}
-	var data map[string]any
-	if err := json.Unmarshal(text, &data); err != nil {
-		return err
-	}
-	for _, key := range unasked {
-		delete(data, key)
-	}
-	data["op"], data["jobfilter"], data["retry_counter"] = event.Updated, []string{build.Name, job.Name}, attempt
-	data["platform_filter"] = []string{}
-	if platform := job.Text("platform"); platform != "" {
-		data["platform_filter"] = []string{platform}
-	}
-	if text, err = json.Marshal(data); err != nil {
-		return err
-	}
 	id, err := uuid.NewRandomFromReader(f.Rand)
 	if err != nil {
 		return errs.Wrap(errs.Temporary, err)
 	}
-	err = f.Store.Append(ctx, event.Event{
-		ID: id.String(), Channel: event.ChannelRetry, Type: event.DefaultType, Source: event.DefaultSource,
-		Time: node.Time(f.Now()), Owner: f.Owner, TreeID: build.TreeID, Data: text,
-	})
+	request := event.Retry{Input: build, Of: job, Attempt: attempt, Jobs: []string{build.Name, job.Name}}
+	e, err := request.Event(id.String(), f.Owner, f.Now())
+	if err == nil {
+		err = f.Store.Append(ctx, e)
+	}
 	if err != nil {
 		return fmt.Errorf("retry of %s: %w", job.ID, err)
 	}

@@ -84,6 +84,12 @@ var Functions = []Function{
 		Timeout: 300, MemoryMiB: 512, Concurrency: 8, Open: openScheduler,
 	},
 	{
+		Name: "retry", Does: "asks for another attempt at builds and jobs that ended without a result",
+		Trigger: Trigger{Events: &event.Filter{
+			Channel: event.ChannelNode, Kinds: []node.Kind{node.KindKbuild, node.KindJob}, States: []node.State{node.Done},
+		}}, Timeout: 60, MemoryMiB: 256, Concurrency: 8, Open: openRetry,
+	},
+	{
 		Name: "timeout", Does: "closes nodes whose timeout or holdoff has lapsed",
 		Trigger: Trigger{Every: 60}, Timeout: 300, MemoryMiB: 256, Concurrency: 1, Open: openTimeout,
 	},

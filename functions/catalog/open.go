@@ -10,6 +10,7 @@ import (
 	"github.com/kernelflow/kernelflow/functions/regression"
 	"github.com/kernelflow/kernelflow/functions/relay"
 	"github.com/kernelflow/kernelflow/functions/report"
+	"github.com/kernelflow/kernelflow/functions/retry"
 	"github.com/kernelflow/kernelflow/functions/scheduler"
 	"github.com/kernelflow/kernelflow/functions/tarball"
 	"github.com/kernelflow/kernelflow/functions/timeout"
@@ -63,6 +64,14 @@ func openScheduler(a *app.App) (Handler, error) {
 		APIURL: a.APIURL(), StorageURL: a.StorageURL(), InstanceID: a.Config.InstanceID, Holdoff: a.Divided(a.Config.Holdoff),
 		Attempts: Attempts, Owner: a.Config.AdminName, Now: a.Now, Log: a.Log,
 	})
+	if err != nil {
+		return Handler{}, err
+	}
+	return Handler{Event: f.Handle}, nil
+}
+
+func openRetry(a *app.App) (Handler, error) {
+	f, err := retry.New(retry.Options{Store: a.Store, Owner: a.Config.AdminName, Now: a.Now, Log: a.Log})
 	if err != nil {
 		return Handler{}, err
 	}

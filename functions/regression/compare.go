@@ -40,6 +40,10 @@ var comparable = []any{node.KindKbuild, node.KindJob, node.KindTest}
 // read goes through all that has run on the checkout. Only the failures are
 // kept whole.
 func (c *comparison) read(ctx context.Context) error {
+	superseded, err := c.superseded(ctx)
+	if err != nil {
+		return err
+	}
 	parents := map[node.ID]node.ID{}
 	var failures []node.Node
 	for n, err := range c.store.Each(ctx, node.Where("treeid", c.checkout.TreeID).And("kind", comparable...)) {
@@ -47,6 +51,10 @@ func (c *comparison) read(ctx context.Context) error {
 			return err
 		}
 		parents[n.ID] = n.Parent
+		if superseded[n.ID] || superseded[n.Parent] {
+			superseded[n.ID] = true // nodes come in the order of creation: its parent was here before
+			continue
+		}
 		if n.Result != node.Pass && n.Result != node.Fail {
 			continue
 		}
@@ -73,6 +81,18 @@ func (c *comparison) read(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// superseded finds the runs on this checkout that were tried again.
+func (c *comparison) superseded(ctx context.Context) (map[node.ID]bool, error) {
+	var attempts node.Attempts
+	for n, err := range c.store.Each(ctx, node.Where("treeid", c.checkout.TreeID).And("kind", node.KindKbuild, node.KindJob)) {
+		if err != nil {
+			return nil, err
+		}
+		attempts.Add(n)
+	}
+	return attempts.Superseded(), nil
 }
 
 // known finds the active regressions that began on an earlier checkout, and

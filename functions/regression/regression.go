@@ -10,7 +10,8 @@
 // "Previous" goes by the time the checkouts were made, not by when they ended.
 // Runs that were skipped or incomplete tell nothing and are looked past. A node
 // that has a failing one below it makes no regression of its own: the deepest
-// failure is the one to look at. Of several attempts at a job the last counts.
+// failure is the one to look at. Of several attempts at a job the last that came
+// to a result counts, with all below it (see node.Attempts).
 // Only checkouts of the same owner and submitter are compared: what a person asked
 // for is no part of the history of the pipeline's own.
 //

@@ -309,6 +309,14 @@ func TestAnIncompleteAttemptTellsNothing(t *testing.T) {
 	f.want(b, "new k/j; active ; fixed ")
 }
 
+func TestWhatOnlyAnEarlierAttemptFoundIsNoRegression(t *testing.T) {
+	f := newFixture(t)
+	f.handle(f.checkout("a", "master", "k pass", "k/j pass", "k/j/s pass", "k/j/t pass"))
+	b := f.checkout("b", "master", "k pass", "k/j fail", "k/j/s fail", "k/j/s/one fail", "k/j#x pass", "k/j/t pass")
+	f.handle(b)
+	f.want(b, "new ; active ; fixed ")
+}
+
 func TestAnotherOwnersCheckoutIsNotCompared(t *testing.T) {
 	f := newFixture(t)
 	f.owner = "somebody"

@@ -21,6 +21,10 @@ const (
 	maxLink   = 2000 // bytes of a URL
 )
 
+// maxDepth bounds the way up to the root: a circle of parents cannot be, but must
+// not hang us.
+const maxDepth = 100
+
 // shortHash is how many digits of the patches' hash are shown.
 const shortHash = 12
 
@@ -33,6 +37,7 @@ type Report struct {
 	Runs                                []Run
 	MoreRuns                            int
 	Incomplete                          List // runs without a result
+	Retried                             List // attempts that another one came after; they count for nothing else
 	Failing                             List
 	Failures                            int // failing test cases, and failing runs without any
 }
@@ -107,15 +112,51 @@ func (f *Function) gather(ctx context.Context, checkout node.Node) (*Report, err
 		r.Error = strings.TrimSuffix(line(code)+": "+line(checkout.Text("error_msg")), ": ")
 	}
 	entries := map[node.ID]*entry{}
+	var attempts node.Attempts
 	q := node.Where("treeid", checkout.TreeID).And("kind", node.KindKbuild, node.KindJob, node.KindTest)
 	for n, err := range f.Store.Each(ctx, q) {
 		if err != nil {
 			return nil, err
 		}
 		entries[n.ID] = newEntry(n)
+		attempts.Add(n)
 	}
+	r.setAside(entries, attempts.Superseded())
 	r.add(entries)
 	return r, f.addRegressions(ctx, r, checkout, entries)
+}
+
+// setAside lists the attempts that were followed by another, and takes them and
+// all below them out of the entries.
+func (r *Report) setAside(entries map[node.ID]*entry, superseded map[node.ID]bool) {
+	var retried []Item
+	gone := map[node.ID]bool{}
+	for id, e := range entries {
+		if superseded[id] {
+			item := e.run.item
+			item.Detail = strings.TrimSuffix(strings.TrimSuffix(e.run.Result+" "+line(e.run.code), " ")+": "+item.Detail, ": ")
+			retried = append(retried, item)
+		}
+		if within(entries, id, superseded) {
+			gone[id] = true
+		}
+	}
+	for id := range gone {
+		delete(entries, id)
+	}
+	r.Retried = listed(retried)
+}
+
+// within says whether id, or anything above it, is one of the set.
+func within(entries map[node.ID]*entry, id node.ID, set map[node.ID]bool) bool {
+	for range maxDepth {
+		e := entries[id]
+		if e == nil || set[id] {
+			return e != nil
+		}
+		id = e.parent
+	}
+	return false
 }
 
 func newEntry(n node.Node) *entry {
@@ -189,7 +230,7 @@ func listed(items []Item) List {
 
 // runOf finds the run that e is a part of.
 func runOf(entries map[node.ID]*entry, e *entry) *runEntry {
-	for range 100 { // a circle of parents cannot be, but must not hang us
+	for range maxDepth {
 		if e == nil || e.run != nil {
 			break
 		}

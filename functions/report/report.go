@@ -22,7 +22,9 @@
 //
 // A run is a build or a job. Its totals are over the test cases below it that
 // have none below themselves. A failure is a failing test case, or a failing
-// run without one; the subject, the table and the list agree on it.
+// run without one; the subject, the table and the list agree on it. Of several
+// attempts at a run one counts (see node.Attempts); the others are a list of their
+// own.
 //
 // Lists in a mail are bounded; a last line says how many more there are.
 package report

@@ -197,6 +197,24 @@ var cases = map[string]func(*fixture) event.Event{
 			says("runtime.Submit: "+strings.Repeat("a long way to ", 40)+"the server: no space left on device"), func(n *node.Node) { n.Artifacts = nil })
 		return f.finish(&findings{})
 	},
+	"retried runs": func(f *fixture) event.Event {
+		on := func(retries int, more ...func(*node.Node)) func(*node.Node) {
+			return func(n *node.Node) {
+				n.RetryCounter = retries
+				n.Data["runtime"], n.Data["platform"] = "lab", "board"
+				for _, change := range more {
+					change(n)
+				}
+			}
+		}
+		f.add(node.KindKbuild, "kbuild-gcc-12-x86", node.Pass)
+		first := f.add(node.KindJob, "kbuild-gcc-12-x86/baseline", node.Fail, on(0, code("Infrastructure"), says("the board is gone")))
+		f.add(node.KindTest, "kbuild-gcc-12-x86/baseline/login", node.Fail)
+		f.add(node.KindJob, "kbuild-gcc-12-x86/baseline", node.Incomplete, on(1, func(n *node.Node) { n.SetRetryOf(first, first) }))
+		f.add(node.KindJob, "kbuild-gcc-12-x86/baseline", node.Pass, on(2))
+		f.add(node.KindTest, "kbuild-gcc-12-x86/baseline/login", node.Pass)
+		return f.finish(&findings{})
+	},
 	"hostile names": func(f *fixture) event.Event {
 		f.add(node.KindJob, "<script>alert(1)</script>", node.Fail, says("\x1b[31mred\r\nSubject: forged\u2028"), func(n *node.Node) {
 			n.Artifacts["log"] = "https://x.example.org/\"><b>"

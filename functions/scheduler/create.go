@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,6 +104,9 @@ func (f *Function) jobNode(j *job) node.Node {
 		JobFilter: parent.JobFilter, PlatformFilter: parent.PlatformFilter, RetryCounter: j.sub.Retry,
 		Artifacts: parent.Artifacts, Created: now, Updated: now,
 		Data: map[string]any{"runtime": j.Runtime.Name, "platform": j.Platform.Name},
+	}
+	if j.sub.By != "" {
+		n.SetRetryOf(j.sub.By, cmp.Or(j.sub.First, j.sub.By))
 	}
 	maps.DeleteFunc(n.Artifacts, func(name, _ string) bool { return name == "log" || name == artifact })
 	if revision := parent.Data["kernel_revision"]; revision != nil {

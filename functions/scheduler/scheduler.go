@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -104,6 +103,9 @@ func (f *Function) Handle(ctx context.Context, e event.Event) error {
 // mark takes down in the node that all jobs of this event are created, so that
 // the timeout function knows that nothing more is to come.
 func (f *Function) mark(ctx context.Context, e event.Event) error {
+	if e.Channel == event.ChannelRetry {
+		return f.markRetried(ctx, e)
+	}
 	if e.Channel != event.ChannelNode {
 		return nil
 	}
@@ -120,6 +122,26 @@ func (f *Function) mark(ctx context.Context, e event.Event) error {
 			return errMarked
 		}
 		n.SetScheduled(p.State)
+		return nil
+	}, store.Silent)
+	if errors.Is(err, errMarked) || errors.Is(err, errs.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// markRetried takes down in the attempt before that the one after it is created,
+// or is not to be.
+func (f *Function) markRetried(ctx context.Context, e event.Event) error {
+	request, err := e.Request()
+	if err != nil || request.By == "" || e.Owner != f.Owner {
+		return err
+	}
+	_, err = f.Store.Update(ctx, request.By, func(n *node.Node) error {
+		if n.Retried() {
+			return errMarked
+		}
+		n.SetRetried()
 		return nil
 	}, store.Silent)
 	if errors.Is(err, errMarked) || errors.Is(err, errs.NotFound) {
@@ -270,14 +292,13 @@ func (f *Function) request(ctx context.Context, e event.Event) (*schedule.Subjec
 	if e.Channel == event.ChannelNode {
 		return sub, nil
 	}
-	var filter struct {
-		Platforms []string `json:"platform_filter"`
-	}
-	if err := json.Unmarshal(e.Data, &filter); err != nil {
-		return nil, fmt.Errorf("scheduler.Handle(%s): %w", e.ID, errs.Wrap(errs.Invalid, err))
+	request, err := e.Request()
+	if err != nil {
+		return nil, fmt.Errorf("scheduler.Handle: %w", err)
 	}
 	// A request has no "before": what it asks for is to match again.
 	sub.Event.PreviousState, sub.Event.PreviousResult = nil, nil
-	sub.Again, sub.Retry, sub.JobFilter, sub.PlatformFilter = true, max(0, ev.RetryCounter), ev.JobFilter, filter.Platforms
+	sub.Again, sub.Retry, sub.JobFilter, sub.PlatformFilter = true, max(0, ev.RetryCounter), ev.JobFilter, request.Platforms
+	sub.By, sub.First, sub.Runtime = request.By, request.First, request.Runtime
 	return sub, nil
 }

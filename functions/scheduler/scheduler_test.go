@@ -233,15 +233,21 @@ func (s *setup) handle(e event.Event) {
 	}
 }
 
-// children returns what is below a node, by name, platform and attempt.
-func (s *setup) children(id node.ID) map[string]node.Node {
+// below returns what is below a node.
+func (s *setup) below(id node.ID) []node.Node {
 	s.t.Helper()
 	list, err := s.store.Find(s.t.Context(), node.Where("parent", id))
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return list
+}
+
+// children returns what is below a node, by name, platform and attempt.
+func (s *setup) children(id node.ID) map[string]node.Node {
+	s.t.Helper()
 	out := map[string]node.Node{}
-	for _, n := range list {
+	for _, n := range s.below(id) {
 		key := fmt.Sprintf("%s %s %d", n.Name, n.Text("platform"), n.RetryCounter)
 		if _, twice := out[key]; twice {
 			s.t.Errorf("%s is there twice", key)
@@ -675,6 +681,55 @@ func TestARetryRequestMayNameThePlatform(t *testing.T) {
 	s.handle(e)
 	s.handle(retry(t, "pipeline", build, 1, map[string]any{"jobfilter": []string{"ktest"}, "platform_filter": []string{"board"}}))
 	same(t, s.names(build.ID), []string{"ktest board 0", "ktest board 1", "ktest shell 0"})
+}
+
+func TestAttemptsAreLinked(t *testing.T) {
+	s := newSetup(t, small)
+	parent, e := s.checkout("one")
+	s.handle(e)
+	first := s.children(parent.ID)["kver shell 0"]
+	before := first
+	for attempt := 1; attempt < 3; attempt++ {
+		request := event.Retry{Input: parent, Of: before, Attempt: attempt, Jobs: []string{"kver"}}
+		again, err := request.Event(fmt.Sprint("request-", attempt), "pipeline", s.clock.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.handle(again)
+		s.handle(again)
+		n := s.children(parent.ID)[fmt.Sprint("kver shell ", attempt)]
+		if n.RetryOf() != before.ID || n.FirstAttempt() != first.ID || n.Retried() {
+			t.Errorf("attempt %d: %v", attempt, n.Debug)
+		}
+		if was := s.children(parent.ID)[fmt.Sprint("kver shell ", attempt-1)]; !was.Retried() {
+			t.Errorf("attempt %d is not marked: %v", attempt-1, was.Debug)
+		}
+		before = n
+	}
+}
+
+func TestARetryRunsOnNoOtherNamedRuntime(t *testing.T) {
+	s := newSetup(t, strings.Replace(small, "  - {job: kver, event: *checkout, runtime: {name: gone}}", "  - {job: kver, event: *checkout, runtime: {name: gone}, platforms: [shell]}", 1))
+	s.Runtimes["gone"] = s.lab
+	parent, e := s.checkout("one")
+	s.handle(e)
+	for _, n := range s.below(parent.ID) {
+		if n.Name == "kver" && n.Text("runtime") == "shell" {
+			request := event.Retry{Input: parent, Of: n, Attempt: 1, Jobs: []string{"kver"}}
+			again, err := request.Event("request", "pipeline", s.clock.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.handle(again)
+		}
+	}
+	var retried []string
+	for _, n := range s.below(parent.ID) {
+		if n.RetryCounter > 0 {
+			retried = append(retried, n.Name+" "+n.Text("runtime"))
+		}
+	}
+	same(t, retried, []string{"kver shell"})
 }
 
 func TestARetryRequestReachesABuildThatIsDone(t *testing.T) {

@@ -7,8 +7,8 @@
 //   - A closing node with nothing left to do below it is done.
 //
 // "Below" is the whole subtree. A node waits, too, until the scheduler has
-// dealt with it and with each build and job below it (see node.Scheduled):
-// when events are late, after a crash say, jobs are still to come, and a
+// dealt with it and with each build and job below it (see node.Scheduled and
+// node.Retried): when events are late, after a crash say, jobs are still to come, and a
 // checkout must not be reported without them. Where no scheduler marks nodes,
 // they close half an hour after their holdoff.
 //
@@ -186,7 +186,7 @@ func (f *Function) survey(ctx context.Context, n node.Node) (*forest, error) {
 			return nil, err
 		}
 		parents[m.ID] = m.Parent
-		if m.State == node.Done && !m.Scheduled(node.Done) {
+		if m.State == node.Done && (!m.Scheduled(node.Done) || m.WantsRetry() && !m.Retried()) {
 			if err := f.mark(ctx, trees.expecting, parents, m.Parent); err != nil {
 				return nil, err
 			}

@@ -279,3 +279,21 @@ func TestTwoInstancesCloseEachNodeOnce(t *testing.T) {
 		t.Errorf("%d nodes were ended", len(ends))
 	}
 }
+
+func TestACheckoutWaitsForTheRetriesOfItsJobs(t *testing.T) {
+	f := newFixture(t)
+	f.add("c < - checkout available")
+	f.add("j < c job done")
+	set := func(change func(*node.Node)) {
+		_, err := f.store.Update(t.Context(), f.ids["j"], func(n *node.Node) error { change(n); return nil }, store.Silent)
+		check(t, err)
+	}
+	set(func(n *node.Node) { n.Result = node.Incomplete })
+	f.now = start.Add(11 * time.Minute)
+	f.tick()
+	f.tick()
+	f.want("c closing, j done")
+	set((*node.Node).SetRetried)
+	f.tick()
+	f.want("c done, j done")
+}

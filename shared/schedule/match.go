@@ -7,7 +7,6 @@ import (
 
 	"github.com/kernelflow/kernelflow/shared/event"
 	"github.com/kernelflow/kernelflow/shared/node"
-	"github.com/kernelflow/kernelflow/shared/pipeline"
 )
 
 // matches says whether the event holds everything that want asks for.
@@ -121,7 +120,8 @@ func previous(ev *event.Node) (event.Node, bool) {
 }
 
 // filtered says whether the filters of node and checkout let a job in.
-func filtered(sub Subject, look *lookup, job *pipeline.Job, t *trail) {
+func filtered(sub Subject, look *lookup, d Decision, t *trail) {
+	job := d.Job
 	filter := sub.JobFilter
 	if len(filter) == 0 {
 		filter = sub.Node.JobFilter
@@ -132,6 +132,13 @@ func filtered(sub Subject, look *lookup, job *pipeline.Job, t *trail) {
 			reason = fmt.Sprintf("jobfilter %s has no %q", among(filter), job.Name)
 		}
 		t.add("node", "jobfilter", reason)
+	}
+	if sub.Runtime != "" && d.Entry.RuntimeName != "" {
+		reason := ""
+		if d.Entry.RuntimeName != sub.Runtime {
+			reason = fmt.Sprintf("the attempt before ran on %q", sub.Runtime)
+		}
+		t.add("node", "retry_runtime", reason)
 	}
 	if job.Kind != string(node.KindKbuild) {
 		return

@@ -24,6 +24,12 @@ type Subject struct {
 	Again bool
 	// Retry counts the attempts before this one.
 	Retry int
+	// By and First are the attempt before this one and the first; "" when that is
+	// not known.
+	By, First node.ID
+	// Runtime is where the attempt before ran: an entry that names another is not
+	// meant. "" when that is not known.
+	Runtime string
 	// JobFilter and PlatformFilter replace the node's own when they are not
 	// empty: another attempt is asked for by name.
 	JobFilter      []string
@@ -218,7 +224,7 @@ func (s *Schedule) decideEntry(sub Subject, look *lookup, d Decision) []Decision
 	}
 	look.ofJob(d.Job)
 	t := make(trail, 0, 8)
-	filtered(sub, look, d.Job, &t)
+	filtered(sub, look, d, &t)
 	s.rules[d.Entry.Rules].check(look.node, &t)
 	s.rules[d.Job.Rules].check(look.value, &t)
 	if d.Reason = t.refusal(); d.Reason == "" {
