@@ -234,6 +234,16 @@ func TestEachEndpointHasItsPermission(t *testing.T) {
 	}
 }
 
+func TestATokenForRetriesNeedsNoEMail(t *testing.T) {
+	s := newService(t)
+	for path, want := range map[string]int{"/api/jobretry": 404, "/api/checkout": 401, "/api/patchset": 401} {
+		status, answer := s.post(s.token(`{"permissions":["checkout","testretry","patchset"]}`), path, `{"nodeid":"65f000000000000000000001"}`)
+		if status != want {
+			t.Errorf("%s: %d %s, want %d", path, status, answer, want)
+		}
+	}
+}
+
 func (s *service) account(id node.ID, super, active bool) string {
 	s.t.Helper()
 	check(s.t, s.store.CreateUser(s.t.Context(), user.User{

@@ -5,9 +5,9 @@
 // success and nothing else. GET /api/metrics counts the requests.
 //
 // The token stands in Authorization, bare or behind "Bearer". It is one with an
-// e-mail address and permissions (checkout, testretry, patchset), KernelCI's or a
-// personal one; a superuser's ordinary token has them all. It is looked at before
-// the body is read.
+// e-mail address (but for a retry) and permissions (checkout, testretry,
+// patchset), KernelCI's or a personal one; a superuser's ordinary token has them
+// all. It is looked at before the body is read.
 //
 // Errors are {"message": "text"}, with KernelCI's texts; what is wrong with the
 // form of a body is {"detail": [...]} with status 422.
