@@ -2,7 +2,7 @@
 // from. It is the only door to the parser of unified diffs.
 //
 // [Clean] reads a patch (a plain unified diff, what `git diff` or
-// `git format-patch` write, or an mbox of several) and writes anew what it
+// `git format-patch` write, a mail in any encoding, or an mbox of several) and writes anew what it
 // understood of it. Whoever applies it applies that text and no other, so
 // nothing is applied that was not looked at, however another parser would have
 // read the original.
@@ -52,8 +52,14 @@ var (
 // Clean checks a patch and returns it as `git apply -p1` takes it. The error
 // is errs.Invalid and names the file or line.
 func Clean(text []byte) ([]byte, error) {
+	if len(text) > MaxSize {
+		return nil, errTooLarge
+	}
+	text, err := decoded(text)
 	switch {
-	case len(text) > MaxSize, bytes.Count(text, []byte("\n")) > maxLines:
+	case err != nil:
+		return nil, err
+	case bytes.Count(text, []byte("\n")) > maxLines:
 		return nil, errTooLarge
 	case bytes.IndexByte(text, 0) >= 0:
 		return nil, errBinary

@@ -2,10 +2,14 @@ package patch_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
+	"fmt"
+	"mime/quotedprintable"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,6 +74,12 @@ func TestACleanedPatchDoesWhatItDidBefore(t *testing.T) {
 		"a renamed file":             {renamed, "sub/new", "gone\n"},
 		"a mode":                     {mode, "old", "gone\n(x)"},
 		"a name that git quotes":     {quoted, "\u00fc.txt", "ue\n"},
+		"quoted-printable":           {mailOf("quoted-printable", "text/plain; charset=UTF-8", quotable(written)), "dir/a.txt", "one\n2\n"},
+		"base64":                     {mailOf("base64", "text/plain; charset=UTF-8", inBase64(written)), "dir/a.txt", "one\n2\n"},
+		"base64 on two lines' ends":  {strings.ReplaceAll(mailOf("base64", "text/plain", inBase64(written)), "\n", "\r\n"), "dir/a.txt", "one\n2\n"},
+		"encoded, in a mailbox":      {fromLine + mailOf("base64", "text/plain", inBase64(written)) + "\n" + fromLine + mailOf("quoted-printable", "text/plain", quotable(second)), "dir/a.txt", "1\n2\n"},
+		"an attachment":              {parts("text/plain", "", "See there.\n", "text/x-patch", "base64", inBase64(written), "text/html", "", "<p>x", "image/png", "base64", "AAAA"), "dir/a.txt", "one\n2\n"},
+		"bytes of another charset":   {mailOf("quoted-printable", "text/plain; charset=iso-8859-1", "diff --git a/new b/new\nnew file mode 100644\n--- /dev/null\n+++ b/new\n@@ -0,0 +1 @@\n+=FC\n"), "new", "\xfc\n"},
 	} {
 		clean, err := patch.Clean([]byte(tc.text))
 		if err != nil {
@@ -80,6 +90,50 @@ func TestACleanedPatchDoesWhatItDidBefore(t *testing.T) {
 			t.Errorf("%s: %q, want %q, by\n%s", name, got, tc.want, clean)
 		}
 	}
+}
+
+// fromLine stands before a mail in an mbox.
+const fromLine = "From mboxrd@z Thu Jan  1 00:00:00 1970\n"
+
+func mailOf(encoding, kind, body string) string {
+	return "Subject: [PATCH] x\nMIME-Version: 1.0\nContent-Type: " + kind + "\nContent-Transfer-Encoding: " + encoding + "\n\n" + body
+}
+
+// parts is a mail of parts: of each the type, the encoding and the body.
+func parts(of ...string) string {
+	text := "Subject: [PATCH] x\nContent-Type: multipart/mixed; boundary=\"b\"\n\n"
+	for part := range slices.Chunk(of, 3) {
+		text += "--b\nContent-Type: " + part[0] + "\nContent-Transfer-Encoding: " + part[1] + "\n\n" + part[2] + "\n"
+	}
+	return text + "--b--\n"
+}
+
+// nested is a mail of a part of a part and so on.
+func nested(depth int) string {
+	text := ""
+	for i := range depth {
+		text += fmt.Sprintf("Content-Type: multipart/mixed; boundary=b%d\n\n--b%[1]d\n", i)
+	}
+	return text + "\n" + change("x")
+}
+
+func quotable(text string) string {
+	var b strings.Builder
+	w := quotedprintable.NewWriter(&b)
+	_, err := w.Write([]byte(text))
+	if err := errors.Join(err, w.Close()); err != nil {
+		panic(err)
+	}
+	return strings.ReplaceAll(b.String(), "\r\n", "\n")
+}
+
+// inBase64 has lines as mails have them.
+func inBase64(text string) string {
+	var b strings.Builder
+	for line := range slices.Chunk([]byte(base64.StdEncoding.EncodeToString([]byte(text))), 76) {
+		b.Write(append(line, '\n'))
+	}
+	return b.String()
 }
 
 // change is a patch of the file name, as git writes it.
@@ -120,6 +174,11 @@ func TestAPatchThatLeavesTheTreeIsRefused(t *testing.T) {
 		"no UTF-8":                      {change("\xff"), "characters"},
 		"a backslash":                   {change("a\\b"), "characters"},
 		"too large":                     {change("x") + strings.Repeat("x", patch.MaxSize), "too large"},
+		"an encoded mail cut short":     {mailOf("base64", "text/plain", "ZGlmZiAtLWdpdCBhL3ggYi94C"), "cannot be read"},
+		"out of the tree in base64":     {mailOf("base64", "text/plain", inBase64(change("../x"))), "leads out"},
+		"a NUL in base64":               {mailOf("base64", "text/plain", inBase64(change("x")+"\x00")), "Binary"},
+		"parts in parts in parts":       {nested(9), "nested"},
+		"parts without end":             {parts(slices.Repeat([]string{"text/plain", "", "x"}, 99)...), "too many parts"},
 		"too many lines":                {change("x") + strings.Repeat("\n", 600_000), "too large"},
 	} {
 		clean, err := patch.Clean([]byte(tc.text))
@@ -130,7 +189,7 @@ func TestAPatchThatLeavesTheTreeIsRefused(t *testing.T) {
 }
 
 func FuzzACleanedPatchIsClean(f *testing.F) {
-	for _, text := range []string{plain, written, mailed, second, created, deleted, renamed, mode, quoted, change("../x")} {
+	for _, text := range []string{plain, written, mailed, second, created, deleted, renamed, mode, quoted, change("../x"), mailOf("base64", "text/plain", inBase64(written)), parts("text/plain", "", written)} {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
