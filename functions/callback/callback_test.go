@@ -66,9 +66,14 @@ func check(t *testing.T, err error) {
 	}
 }
 
+// openStore opens an empty store, of the kind that is tested now.
+var openStore = func(t *testing.T) (store.Store, error) {
+	return sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "x.db"), Now: time.Now})
+}
+
 func newService(t *testing.T, change ...func(*callback.Options)) *service {
 	t.Helper()
-	st, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "x.db"), Now: time.Now})
+	st, err := openStore(t)
 	check(t, err)
 	t.Cleanup(func() { check(t, st.Close()) })
 	files, err := blob.Open("file://"+t.TempDir(), "http://storage.example.org")
