@@ -68,6 +68,8 @@ type Options struct {
 	KeepAlive time.Duration // between two signs of life to a listener; 0: 45 s
 	PopWait   time.Duration // for an item of a list; 0: 30 s
 	Patience  time.Duration // for a list of nodes; 0: 15 s
+	Slowness  time.Duration // for a client to send a request and take its answer, beside the above; 0: 2 min
+	BodyTime  time.Duration // for a client to send a body; 0: 30 s, 2 min for a hierarchy
 	MaxUpload int64         // bytes of an artifact; 0: 4 GiB
 	Now       func() time.Time
 	Rand      io.Reader
@@ -89,6 +91,8 @@ type Function struct {
 	keepAlive time.Duration
 	popWait   time.Duration
 	patience  time.Duration
+	slowness  time.Duration
+	bodyTime  time.Duration
 	maxUpload int64
 	unpacking chan struct{} // an archive each
 	now       func() time.Time
@@ -107,7 +111,8 @@ func New(o Options) (http.Handler, error) {
 	f := &Function{
 		store: o.Store, watch: o.Watch, bus: o.Bus, storage: o.Storage, auth: o.Auth,
 		mail: o.Mail, mailFrom: o.MailFrom, mailing: make(chan struct{}, maxMailing), url: strings.TrimRight(o.URL, "/"), limits: o.Logins,
-		keepAlive: o.KeepAlive, popWait: o.PopWait, patience: cmp.Or(o.Patience, listPatience), maxUpload: o.MaxUpload, now: o.Now, rand: o.Rand, log: o.Log,
+		keepAlive: o.KeepAlive, popWait: o.PopWait, patience: cmp.Or(o.Patience, listPatience),
+		slowness: cmp.Or(o.Slowness, slowness), bodyTime: o.BodyTime, maxUpload: o.MaxUpload, now: o.Now, rand: o.Rand, log: o.Log,
 		unpacking: make(chan struct{}, maxUnpacking), dashboard: dashboard{turn: make(chan struct{}, 1)},
 	}
 	if f.keepAlive <= 0 {
@@ -142,6 +147,11 @@ func (f *Function) routes() http.Handler {
 	f.scheduleRoutes(api)
 	f.pageRoutes(api)
 	bodies.learn(api.OpenAPI())
+	if f.bodyTime > 0 {
+		for op := range operations(api.OpenAPI()) {
+			op.BodyReadTimeout = f.bodyTime
+		}
+	}
 	measured := f.healthRoutes(versioned)
 	docsRoutes(versioned, api.OpenAPI())
 	versioned.close()
@@ -158,7 +168,7 @@ const slowness = 2 * time.Minute
 
 // bounded cuts off who is too slow, but where files are sent.
 func (f *Function) bounded(next http.Handler) http.Handler {
-	longest := slowness + max(f.keepAlive, f.popWait, f.patience)
+	longest := f.slowness + max(f.keepAlive, f.popWait, f.patience)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		end := time.Now().Add(longest)
 		if strings.HasPrefix(r.URL.Path, "/storage/") {

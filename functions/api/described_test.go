@@ -200,6 +200,7 @@ func TestWhatTheDescriptionForbidsIsRefused(t *testing.T) {
 			r.site.t, r.description.t = t, t
 			r.judge("the example", true, r.usual())
 			r.tryParameters()
+			r.tryHostile()
 			r.tryTwice()
 			r.tryBodies()
 			r.tryTypes()
@@ -272,6 +273,25 @@ func (r *trial) tryParameters() {
 					q.query.Set(name, text)
 				}
 				r.judge(fmt.Sprintf("%s parameter %s=%q", in, name, text), r.allowsText(place, text), q)
+			}
+		}
+	}
+}
+
+// tryHostile sends what no text may be, or is too long, as each parameter.
+func (r *trial) tryHostile() {
+	for _, in := range []string{"path", "query"} {
+		for _, p := range r.parameters(in) {
+			for _, text := range []string{"a\x00b", "\xff\xfe", "..", "%", "{}", strings.Repeat("x", 40_000)} {
+				q := r.usual()
+				if in == "path" {
+					q.path[p["name"].(string)] = text
+				} else {
+					q.query.Set(p["name"].(string), text)
+				}
+				if status, answer := r.send(q); status >= 500 {
+					r.site.t.Errorf("%s, %s parameter %s=%.40q: %d %.300s", r.operation, in, p["name"], text, status, answer)
+				}
 			}
 		}
 	}

@@ -1,6 +1,9 @@
 package api_test
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -206,6 +209,13 @@ func TestOnlyTokensOfOursAreTaken(t *testing.T) {
 		return token
 	}
 	mine := jwt.MapClaims{"sub": bobID, "aud": []string{"fastapi-users:auth"}}
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	check(t, err)
+	brought := jwt.NewWithClaims(jwt.SigningMethodHS256, mine)
+	brought.Header["jwk"] = map[string]any{"kty": "oct", "k": base64.RawURLEncoding.EncodeToString([]byte("brought"))}
+	brought.Header["kid"] = "../../dev/null"
+	own, err := brought.SignedString([]byte("brought"))
+	check(t, err)
 	secret := []byte("a secret of enough bytes")
 	s.want(sign(jwt.SigningMethodHS256, secret, mine), "GET", "/latest/whoami", "", 200, bobJSON)
 	for name, token := range map[string]string{
@@ -219,6 +229,8 @@ func TestOnlyTokensOfOursAreTaken(t *testing.T) {
 		"an endless end":   sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"sub": bobID, "aud": "fastapi-users:auth", "exp": -1e300}),
 		"no subject":       sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"aud": "fastapi-users:auth"}),
 		"a subject of 12":  sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"sub": "bob", "aud": "fastapi-users:auth"}),
+		"RS256":            sign(jwt.SigningMethodRS256, rsaKey, mine),
+		"a key of its own": own,
 		"noise":            "a.b.c",
 		"much noise":       strings.Repeat("x", 5000),
 	} {

@@ -65,14 +65,17 @@ func New(ctx context.Context, a *app.App, public net.Listener, o Options) (*Emul
 			return nil, errors.Join(err, public.Close(), private.Close())
 		}
 	}
-	e.public = newServer(front, public)
-	e.private = newServer(onlyBearer(o.Secret, back), private)
+	e.public = newServer(front, public, headerTime)
+	e.private = newServer(onlyBearer(o.Secret, back), private, headerTime)
 	return e, nil
 }
 
-func newServer(h http.Handler, l net.Listener) *server {
+// headerTime is how long a client may take to send the headers of a request.
+const headerTime = 10 * time.Second
+
+func newServer(h http.Handler, l net.Listener, headers time.Duration) *server {
 	return &server{listener: l, Server: &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: h, ReadHeaderTimeout: headers, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 	}}
 }
 
