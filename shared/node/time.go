@@ -37,7 +37,10 @@ var inputLayouts = []string{
 // with or without seconds, fraction and offset; without an offset it is UTC.
 // Anything else is an errs.Invalid error.
 func ParseTime(s string) (time.Time, error) {
-	text := strings.Replace(s, " ", "T", 1)
+	text := s
+	if !strings.Contains(text, "T") {
+		text = strings.Replace(text, " ", "T", 1)
+	}
 	// A "+" of an offset arrives as a space from clients that do not escape it.
 	text = strings.Replace(text, " ", "+", 1)
 	for _, layout := range inputLayouts {
