@@ -62,6 +62,7 @@ func openScheduler(a *app.App) (Handler, error) {
 	f, err := scheduler.New(scheduler.Options{
 		Config: a.Pipeline, Store: a.Store, Storage: a.Storage, Renderer: a.Templates, Runtimes: a.Runtimes, Token: a.Auth.JobToken,
 		APIURL: a.APIURL(), StorageURL: a.StorageURL(), InstanceID: a.Config.InstanceID, Holdoff: a.Divided(a.Config.Holdoff),
+		InstanceCallback: a.Config.InstanceCallback, ImagePrefix: a.Config.ImagePrefix, Fetch: a.Artifacts(),
 		Attempts: Attempts, Owner: a.Config.AdminName, Now: a.Now, Log: a.Log,
 	})
 	if err != nil {

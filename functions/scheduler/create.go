@@ -15,7 +15,7 @@ import (
 	"github.com/kernelflow/kernelflow/shared/pipeline"
 )
 
-// submitter is who submits the pipeline's nodes.
+// submitter is who submits what nobody has asked for.
 const submitter = "service:pipeline"
 
 // create stores the job's node, or finds the one that an earlier delivery of
@@ -100,7 +100,7 @@ func (f *Function) jobNode(j *job) node.Node {
 	n := node.Node{
 		ID:   node.DeriveID(parent.ID, "job", j.Job.Name, j.Runtime.Name, j.Platform.Name, strconv.Itoa(j.sub.Retry)),
 		Kind: node.Kind(j.Job.Kind), Name: j.Job.Name, Group: j.Job.Name, Path: append(slices.Clip(parent.Path), j.Job.Name),
-		Parent: parent.ID, State: node.Running, TreeID: parent.TreeID, Owner: f.Owner, Submitter: submitter,
+		Parent: parent.ID, State: node.Running, TreeID: parent.TreeID, Owner: f.Owner, Submitter: cmp.Or(parent.Submitter, submitter),
 		JobFilter: parent.JobFilter, PlatformFilter: parent.PlatformFilter, RetryCounter: j.sub.Retry,
 		Artifacts: parent.Artifacts, Created: now, Updated: now,
 		Data: map[string]any{"runtime": j.Runtime.Name, "platform": j.Platform.Name},
@@ -111,6 +111,11 @@ func (f *Function) jobNode(j *job) node.Node {
 	maps.DeleteFunc(n.Artifacts, func(name, _ string) bool { return name == "log" || name == artifact })
 	if revision := parent.Data["kernel_revision"]; revision != nil {
 		n.Set("kernel_revision", revision)
+	}
+	if r, ok := n.Revision(); ok {
+		if priority := treePriority(f.Config, r); priority != "" {
+			n.Set("tree_priority", priority)
+		}
 	}
 	limit, err := limitOf(j.Job)
 	if err == nil {

@@ -33,10 +33,13 @@
 // It has the artifacts of its parent but the log and the job definition. A
 // kbuild has arch, compiler, defconfig and fragments from the job's parameters;
 // anything else has what its parent knows of its kernel. Words in braces in these
-// parameters stand for parameters of the platform and of the job, and {krev} for
-// the kernel's version. params.timeout (seconds, or text such as 1h30m) bounds the
-// job, else six hours do; it does not go beyond the timeout of a parent that is
-// still at work.
+// parameters are filled in (see jobdef.Words). It has the submitter of its parent,
+// and in data.tree_priority the priority that the configuration gives its branch.
+// params.timeout (seconds, or text such as 1h30m) bounds the job, else six hours do;
+// it does not go beyond the timeout of a parent that is still at work.
+//
+// Where a platform names device trees, the first that the kernel was built with is
+// looked up in the kernel's artifact metadata before the definition is made.
 //
 // # Decisions
 //

@@ -55,17 +55,25 @@ type Options struct {
 	APIURL     string
 	StorageURL string
 	InstanceID string
-	Holdoff    time.Duration // how long a node that ends available stays so
-	Attempts   int           // how often a submission is tried before its job ends
-	Owner      string        // the user who owns the pipeline's nodes
-	Now        func() time.Time
-	Log        *slog.Logger
+	// InstanceCallback and ImagePrefix are for job templates.
+	InstanceCallback string
+	ImagePrefix      string
+	// Fetch reads an artifact of a kernel build. Its errors are Invalid, or
+	// Temporary when another try may help. nil: platforms with a device tree get
+	// no job.
+	Fetch    func(ctx context.Context, url string) ([]byte, error)
+	Holdoff  time.Duration // how long a node that ends available stays so
+	Attempts int           // how often a submission is tried before its job ends
+	Owner    string        // the user who owns the pipeline's nodes
+	Now      func() time.Time
+	Log      *slog.Logger
 }
 
 // Function handles events.
 type Function struct {
 	Options
 	schedule *schedule.Schedule
+	files    files
 }
 
 // New checks the parts and indexes the configuration.

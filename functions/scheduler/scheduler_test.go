@@ -516,6 +516,75 @@ func TestEachFailureEndsItsOwnJobAlone(t *testing.T) {
 	}
 }
 
+func TestADeviceTreeIsLookedUpOnceForAllJobsOfAKernel(t *testing.T) {
+	const metadata = "http://s.example.org/metadata.json"
+	boards := strings.Replace(small, "board: {arch: arm64}", "board: {arch: arm64, dtb: [a.dtb, b.dtb]}", 1)
+	boards = strings.Replace(boards, "platforms: [shell, board]", "platforms: [shell, board, other, sorry]", 1)
+	boards = strings.Replace(boards, "  shell: {params", "  other: {dtb: b.dtb}\n  sorry: {dtb: c.dtb}\n  shell: {params", 1)
+	for _, tc := range []struct {
+		name, artifact string
+		fetch          func() ([]byte, error)
+		code, msg      string // of board
+		calls          int
+	}{
+		{"found", metadata, func() ([]byte, error) { return []byte(`{"artifacts":{"b.dtb":"https://x/b.dtb"}}`), nil }, "", "", 1},
+		{"no metadata", "", nil, "invalid_job_params", "no artifact metadata", 0},
+		{"gone", metadata, func() ([]byte, error) { return nil, errs.New(errs.Invalid, "404 Not Found") }, "invalid_job_params", "404 Not Found", 3},
+		{"no JSON", metadata, func() ([]byte, error) { return []byte("<html>"), nil }, "invalid_job_params", "cannot be read", 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newSetup(t, boards)
+			var mu sync.Mutex
+			calls := 0
+			s.Fetch = func(_ context.Context, url string) ([]byte, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				if calls++; url != metadata {
+					t.Errorf("fetched %s", url)
+				}
+				return tc.fetch()
+			}
+			kernel := node.Node{ID: "0123456789abcdef01234567", Kind: node.KindKbuild, Name: "kbuild", Path: []string{"kbuild"},
+				Data: map[string]any{"kernel_revision": revision}}
+			if tc.artifact != "" {
+				kernel.Artifacts = map[string]string{"metadata": tc.artifact}
+			}
+			build, e := s.arrive(kernel)
+			s.handle(e)
+			n := s.children(build.ID)["ktest board 0"]
+			if n.Text("error_code") != tc.code || !strings.Contains(n.Text("error_msg"), tc.msg) || tc.code == "" && n.Text("job_id") == "" {
+				t.Errorf("board: %v", n.Data)
+			}
+			if calls < min(1, tc.calls) || calls > tc.calls {
+				t.Errorf("fetched %d times, want %d", calls, tc.calls)
+			}
+			if sorry := s.children(build.ID)["ktest sorry 0"]; sorry.Text("error_code") != "invalid_job_params" {
+				t.Errorf("sorry: %v", sorry.Data)
+			}
+			if plain := s.children(build.ID)["ktest shell 0"]; plain.Text("job_id") == "" {
+				t.Errorf("shell: %v", plain.Data)
+			}
+		})
+	}
+}
+
+func TestAJobKnowsThePriorityOfItsTreeAndWhoAskedForIt(t *testing.T) {
+	s := newSetup(t, small+`
+trees: {mainline: {url: "https://example.org/linux.git"}}
+build_configs:
+  other: {tree: mainline, branch: other, priority: low}
+  mainline: {tree: mainline, branch: master, priority: high}
+`)
+	parent, e := s.arrive(node.Node{
+		ID: node.DeriveID("", "asked"), Kind: node.KindCheckout, Name: "checkout", Path: []string{"checkout"}, Submitter: "user:a@example.org",
+		Data: map[string]any{"kernel_revision": maps.Clone(revision)},
+	})
+	s.handle(e)
+	if n := s.children(parent.ID)["kver shell 0"]; n.Text("tree_priority") != "high" || n.Submitter != "user:a@example.org" {
+		t.Errorf("%+v", n)
+	}
+}
+
 func TestARefusedJobEndsWithSubmitErrorAndWithoutTheToken(t *testing.T) {
 	s := newSetup(t, small)
 	parent, e := s.checkout("one")

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
-	"github.com/kernelflow/kernelflow/shared/jobdef"
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/runtime"
 	"github.com/kernelflow/kernelflow/shared/store"
@@ -36,10 +35,11 @@ func (f *Function) submit(ctx context.Context, j *job) error {
 		f.Log.InfoContext(ctx, "job not submitted", "node", n.ID, "job", n.Name, "reason", "its timeout has lapsed")
 		return nil
 	}
-	definition, err := f.Renderer.Render(jobdef.Params{
-		Config: f.Config, Job: j.Job, Platform: j.Platform, Runtime: j.Runtime, Node: n,
-		APIURL: f.APIURL, StorageURL: f.StorageURL, InstanceID: f.InstanceID,
-	})
+	params, err := f.params(ctx, j)
+	if err != nil {
+		return f.fail(ctx, n.ID, node.ErrCodeJobParams, "", err)
+	}
+	definition, err := f.Renderer.Render(params)
 	if err != nil {
 		return f.fail(ctx, n.ID, node.ErrCodeJobGeneration, "", err)
 	}

@@ -38,8 +38,12 @@ func standIn(cfg *pipeline.Config, w work) jobdef.Params {
 			n.Data[key] = v
 		}
 	}
-	return jobdef.Params{
+	p := jobdef.Params{
 		Config: cfg, Job: w.job, Platform: w.platform, Runtime: w.runtime, Node: n,
 		APIURL: "https://api.example.org", StorageURL: "https://storage.example.org", InstanceID: "validate",
 	}
+	if len(w.platform.DTB) > 0 {
+		p.DTB = &jobdef.DTB{Name: w.platform.DTB[0], URL: "https://storage.example.org/" + w.platform.DTB[0]}
+	}
+	return p
 }

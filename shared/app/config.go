@@ -47,23 +47,26 @@ type Config struct {
 	AdminName     string        `env:"KCI_INITIAL_ADMIN_USERNAME" envDefault:"admin" help:"name of the first admin, who owns the pipeline's nodes"`
 	AdminEmail    string        `env:"KCI_INITIAL_ADMIN_EMAIL" envDefault:"admin@localhost" help:"address of the first admin"`
 
-	InstanceID      string        `env:"INSTANCE_ID" envDefault:"kernelflow" help:"name of this instance, for job templates"`
-	CheckoutTimeout time.Duration `env:"CHECKOUT_TIMEOUT" envDefault:"24h" help:"how long a checkout may take in all"`
-	Holdoff         time.Duration `env:"HOLDOFF" envDefault:"10m" help:"how long a checkout or build waits for late jobs before it closes"`
-	TarballAttempts int           `env:"TARBALL_ATTEMPTS" envDefault:"5" help:"how often an unreachable tree is tried before its checkout fails"`
-	LocalGit        bool          `env:"GIT_ALLOW_LOCAL" envDefault:"false" help:"allow trees on this machine (file URLs and paths); the emulator sets it"`
-	PatchHosts      []string      `env:"PATCH_HOSTS" envDefault:"patchwork.kernel.org" help:"hosts that patches may be fetched from, comma-separated, without ports"`
-	PrivatePatches  bool          `env:"PATCH_ALLOW_PRIVATE" envDefault:"false" help:"let those hosts have private addresses, such as one of this machine"`
-	ShellJobs       int           `env:"SHELL_JOBS" envDefault:"2" help:"how many jobs the shell runtime runs at once"`
-	ShellEnv        []string      `env:"SHELL_ENV" help:"names of environment variables that shell jobs may see, comma-separated"`
-	Retention       time.Duration `env:"EVENTS_RETENTION" envDefault:"168h" help:"how long events are kept"`
-	TelemetryLife   time.Duration `env:"TELEMETRY_RETENTION" envDefault:"336h" help:"how long telemetry is kept"`
-	ScheduleLife    time.Duration `env:"SCHEDULE_RETENTION" envDefault:"336h" help:"how long it is kept why each job was created or not"`
-	NodesLife       time.Duration `env:"NODES_RETENTION" envDefault:"0s" help:"how long finished checkouts are kept, with all below them; 0s is for ever"`
-	KeepAlive       time.Duration `env:"LISTEN_KEEPALIVE" envDefault:"45s" help:"how long a listener waits for an event before it gets a sign of life"`
-	PopWait         time.Duration `env:"POP_WAIT" envDefault:"30s" help:"how long a consumer of a list waits for an item"`
-	MaxUpload       int64         `env:"MAX_UPLOAD" envDefault:"4294967296" help:"largest artifact that may be uploaded, bytes"`
-	LogLevel        string        `env:"LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
+	InstanceID       string        `env:"INSTANCE_ID" envDefault:"kernelflow" help:"name of this instance, for job templates"`
+	InstanceCallback string        `env:"KCI_INSTANCE_CALLBACK" help:"where labs send results, for job templates; the lab's own setting when empty"`
+	ImagePrefix      string        `env:"IMAGE_PREFIX" help:"what {image_prefix} in the images of jobs stands for"`
+	CheckoutTimeout  time.Duration `env:"CHECKOUT_TIMEOUT" envDefault:"24h" help:"how long a checkout may take in all"`
+	Holdoff          time.Duration `env:"HOLDOFF" envDefault:"10m" help:"how long a checkout or build waits for late jobs before it closes"`
+	TarballAttempts  int           `env:"TARBALL_ATTEMPTS" envDefault:"5" help:"how often an unreachable tree is tried before its checkout fails"`
+	LocalGit         bool          `env:"GIT_ALLOW_LOCAL" envDefault:"false" help:"allow trees on this machine (file URLs and paths); the emulator sets it"`
+	PatchHosts       []string      `env:"PATCH_HOSTS" envDefault:"patchwork.kernel.org" help:"hosts that patches may be fetched from, comma-separated, without ports"`
+	PrivatePatches   bool          `env:"PATCH_ALLOW_PRIVATE" envDefault:"false" help:"let those hosts have private addresses, such as one of this machine"`
+	PrivateFiles     bool          `env:"ARTIFACTS_ALLOW_PRIVATE" envDefault:"false" help:"read artifacts of kernel builds from private addresses too, not only from this instance's storage"`
+	ShellJobs        int           `env:"SHELL_JOBS" envDefault:"2" help:"how many jobs the shell runtime runs at once"`
+	ShellEnv         []string      `env:"SHELL_ENV" help:"names of environment variables that shell jobs may see, comma-separated"`
+	Retention        time.Duration `env:"EVENTS_RETENTION" envDefault:"168h" help:"how long events are kept"`
+	TelemetryLife    time.Duration `env:"TELEMETRY_RETENTION" envDefault:"336h" help:"how long telemetry is kept"`
+	ScheduleLife     time.Duration `env:"SCHEDULE_RETENTION" envDefault:"336h" help:"how long it is kept why each job was created or not"`
+	NodesLife        time.Duration `env:"NODES_RETENTION" envDefault:"0s" help:"how long finished checkouts are kept, with all below them; 0s is for ever"`
+	KeepAlive        time.Duration `env:"LISTEN_KEEPALIVE" envDefault:"45s" help:"how long a listener waits for an event before it gets a sign of life"`
+	PopWait          time.Duration `env:"POP_WAIT" envDefault:"30s" help:"how long a consumer of a list waits for an item"`
+	MaxUpload        int64         `env:"MAX_UPLOAD" envDefault:"4294967296" help:"largest artifact that may be uploaded, bytes"`
+	LogLevel         string        `env:"LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
 
 	// Supervisor is the command that runs one shell job; the job's folder is
 	// added to it. It belongs to the host, not to the environment.

@@ -16,13 +16,22 @@
 //
 // The names of KernelCI: api_config (url, version, name, timeout),
 // storage_config, platform_config, name, node (a dict, as the API shows it),
-// runtime (the lab type), runtime_image, device_type, instanceid,
-// instance_callback; over them the platform's params and the job's params; over
-// these brarch, crosarch, debarch and karch for the architecture. Besides,
-// `fragment_configs` is a list with a dict for each fragment that the job's param
-// `fragments` names: name, configs (its lines) and target (of the kernel's make). The globals kci_raise(msg) and
-// kci_yaml_dump(data) are KernelCI's. A dict or list that is printed is a Python
-// literal, its keys sorted.
+// runtime (the lab type), runtime_image ({image_prefix} filled in), device_type,
+// instanceid, instance_callback; over them the platform's params, device_dtb where
+// the platform names device trees, and the job's params; over these brarch,
+// crosarch, debarch and karch for the architecture, and for a LAVA lab notify and
+// priority, for a pull lab timeout and poll_interval.
+//
+// A param rootfs_ref adds the addresses of that root file system, where they are
+// not given by themselves. In every text of the params, {word} stands for a param
+// or an attribute of the platform, a name of the architecture, or krev, the
+// kernel's version; {{ and }} are braces. fragment_configs is what each fragment
+// that the param fragments names is, by name; fragment_list is the same in order,
+// for the shipped templates: name, configs (its lines) and target (of the kernel's
+// make).
+//
+// The globals kci_raise(msg) and kci_yaml_dump(data) are KernelCI's. A dict or list
+// that is printed is a Python literal, its keys sorted.
 //
 // The filter quote makes one word of a POSIX shell out of a value. Every value
 // in a shell template goes through it; one that is missing, that is no scalar
@@ -39,6 +48,10 @@
 // Each Render parses its templates anew. A cache would save about a
 // millisecond a job; the price of it is state, and gonja's guards (deadline,
 // depth) belong to one rendering.
+//
+// A word in braces that stands for nothing ends the job with a message: KernelCI's
+// scheduler dies of it. A fragment that is not configured does too: KernelCI builds
+// a kernel without it.
 //
 // The guards are nodes put into the body of each loop, macro and block, because
 // gonja has no hook and cannot be interrupted. A single expression cannot be

@@ -17,4 +17,12 @@ type Params struct {
 	APIURL     string
 	StorageURL string
 	InstanceID string
+	// InstanceCallback is where labs send results of this instance's jobs; "": the
+	// lab's own setting.
+	InstanceCallback string
+	// ImagePrefix is what {image_prefix} in a job's image stands for.
+	ImagePrefix string
+	// DTB is the platform's device tree, which must be given where the platform
+	// names any.
+	DTB *DTB
 }

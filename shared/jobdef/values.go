@@ -14,9 +14,17 @@ import (
 
 // values are the names that a template sees.
 func values(p Params) (map[string]any, error) {
+	if p.DTB != nil {
+		p.Node = p.Node.Clone()
+		p.Node.Artifacts["dtb"] = p.DTB.URL
+	}
 	n, err := plainJSON(p.Node)
 	if err != nil {
 		return nil, fmt.Errorf("node %s: %w", p.Node.ID, err)
+	}
+	image, err := p.image()
+	if err != nil {
+		return nil, err
 	}
 	v := map[string]any{
 		"api_config":        apiConfig(p),
@@ -25,48 +33,29 @@ func values(p Params) (map[string]any, error) {
 		"name":              p.Job.Name,
 		"node":              n,
 		"runtime":           p.Runtime.LabType,
-		"runtime_image":     p.Job.Image,
+		"runtime_image":     image,
 		"device_type":       deviceType(p.Platform),
 		"instanceid":        p.InstanceID,
-		"instance_callback": nil,
+		"instance_callback": orNone(p.InstanceCallback),
 	}
-	for _, params := range []map[string]any{p.Platform.Params, p.Job.Params} {
-		for key, value := range params {
-			v[key] = plain(value)
-		}
-	}
-	configs, err := fragmentConfigs(p.Config, v["fragments"])
+	given, err := p.resolved()
 	if err != nil {
 		return nil, err
 	}
-	v["fragment_configs"] = configs
-	arch, _ := v["arch"].(string)
-	if arch == "" {
-		arch = p.Platform.Arch
+	for key, value := range given {
+		v[key] = plain(value)
 	}
-	for system, names := range systemArch {
-		v[system] = arch
-		if name, other := names[arch]; other {
-			v[system] = name
-		}
+	if err := p.addFragments(v); err != nil {
+		return nil, err
 	}
 	return v, nil
 }
 
-// systemArch says what each system calls an architecture, where that is not
-// the kernel's own name: Buildroot, ChromiumOS, Debian and the kernel's build.
-var systemArch = map[string]map[string]string{
-	"brarch":   {"arm": "armel", "i386": "x86", "x86_64": "x86", "riscv64": "riscv"},
-	"crosarch": {"x86_64": "amd64"},
-	"debarch":  {"arm": "armhf", "x86_64": "amd64", "riscv": "riscv64"},
-	"karch":    {"riscv64": "riscv"},
-}
-
-func deviceType(p *pipeline.Platform) string {
-	if p.BaseName != "" {
-		return p.BaseName
+func orNone(s string) any {
+	if s == "" {
+		return nil
 	}
-	return p.Name
+	return s
 }
 
 // apiConfig is the address of this API, with what the configuration says of it.
@@ -120,36 +109,59 @@ func platformConfig(p *pipeline.Platform) dict {
 	}
 }
 
-// fragmentConfigs says what each named fragment is: its lines, or a target of
-// the kernel's make. A CONFIG_X=y is a line itself; a name with a "." is a
-// target (a file of the kernel's tree).
-func fragmentConfigs(c *pipeline.Config, names any) (list, error) {
+// addFragments says what each fragment is that the parameters name:
+// fragment_configs as KernelCI does, by name, and fragment_list in order, each
+// with its lines or a target of the kernel's make. A CONFIG_X=y is a line itself;
+// a name with a "." is a target (a file of the kernel's tree).
+func (p Params) addFragments(v map[string]any) error {
+	names := v["fragments"]
 	if name, ok := names.(string); ok {
 		names = list{name}
 	}
 	wanted, ok := names.(list)
 	if !ok && names != nil {
-		return nil, errs.New(errs.Invalid, "fragments: must be a list of names")
+		return errs.New(errs.Invalid, "fragments: must be a list of names")
 	}
-	found := list{}
+	configs, steps := dict{}, list{}
 	for _, item := range wanted {
 		name, ok := item.(string)
 		if !ok {
-			return nil, errs.New(errs.Invalid, "fragments: %v: must be a name", item)
+			return errs.New(errs.Invalid, "fragments: %v: must be a name", item)
 		}
-		fragment := c.Fragments[name]
+		fragment := p.Config.Fragments[name]
 		switch {
 		case fragment != nil:
-			found = append(found, dict{"name": name, "configs": plain(fragment.Configs), "target": fragment.Defconfig})
-		case strings.HasPrefix(name, "CONFIG_") && strings.Contains(name, "="):
-			found = append(found, dict{"name": name, "configs": list{name}, "target": ""})
+			configs[name] = fragmentDict(fragment)
+			steps = append(steps, dict{"name": name, "configs": plain(fragment.Configs), "target": fragment.Defconfig})
+		case strings.HasPrefix(name, "CONFIG_"):
+			configs[name] = dict{"configs": list{name}}
+			steps = append(steps, dict{"name": name, "configs": list{name}, "target": ""})
 		case strings.Contains(name, "."):
-			found = append(found, dict{"name": name, "configs": list{}, "target": name})
+			steps = append(steps, dict{"name": name, "configs": list{}, "target": name})
 		default:
-			return nil, errs.New(errs.Invalid, "fragments: there is no fragment %q", name)
+			return errs.New(errs.Invalid, "fragments: there is no fragment %q", name)
 		}
 	}
-	return found, nil
+	v["fragment_list"] = steps
+	if len(wanted) > 0 {
+		v["fragment_configs"] = configs
+	}
+	return nil
+}
+
+// fragmentDict is a fragment as it is written in the configuration.
+func fragmentDict(f *pipeline.Fragment) dict {
+	d := dict{}
+	if f.Path != "" {
+		d["path"] = f.Path
+	}
+	if f.Configs != nil {
+		d["configs"] = plain(f.Configs)
+	}
+	if f.Defconfig != "" {
+		d["defconfig"] = f.Defconfig
+	}
+	return d
 }
 
 // plainJSON is v as JSON, made of what gonja knows.
