@@ -1,0 +1,42 @@
+"""Renders templates with Jinja2, for the tests that compare with it.
+
+Reads lines of JSON, {"templates": {name: text}, "name": ..., "params": {...}},
+and answers each with a line: {"text": ...} or {"error": class, "message": ...}.
+"""
+
+import json
+import sys
+
+import yaml
+from jinja2 import DictLoader, Environment
+
+
+def kci_raise(msg):
+    raise Exception(msg)
+
+
+def kci_yaml_dump(data):
+    return yaml.dump(data, indent=2)
+
+
+def render(job):
+    if "yaml" in job:
+        return yaml.dump(yaml.load(job["yaml"], Loader=getattr(yaml, "CLoader", yaml.Loader)))
+    env = Environment(loader=DictLoader(job["templates"]), extensions=["jinja2.ext.do"])
+    env.globals.update(kci_raise=kci_raise, kci_yaml_dump=kci_yaml_dump)
+    return env.get_template(job["name"]).render(job["params"])
+
+
+def answer(job):
+    try:
+        text = render(job)
+        text.encode()
+        return {"text": text}
+    except RecursionError as exc:
+        return {"error": "RecursionError", "message": str(exc)[:300]}
+    except Exception as exc:
+        return {"error": type(exc).__name__, "message": str(exc)[:300]}
+
+
+for line in sys.stdin:
+    print(json.dumps(answer(json.loads(line))), flush=True)
