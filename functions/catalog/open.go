@@ -112,7 +112,7 @@ func openReport(a *app.App) (Handler, error) {
 
 func openRelay(a *app.App) (Handler, error) {
 	f, err := relay.New(relay.Options{
-		Store: a.Store, Flush: a.Store.Flush,
+		Store: a.Store, Storage: a.Storage, Flush: a.Store.Flush,
 		Events: a.Config.Retention, Telemetry: a.Config.TelemetryLife, Schedule: a.Config.ScheduleLife, Nodes: a.Config.NodesLife, Now: a.Now, Log: a.Log,
 	})
 	if err != nil {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
@@ -68,6 +70,9 @@ func (f *Function) expireOne(ctx context.Context, checkout node.Node, before tim
 	last := 0
 	for _, level := range slices.Backward(levels) {
 		for part := range slices.Chunk(level, nodeBatch) {
+			if err := f.removeFiles(ctx, part); err != nil {
+				return removed, false, err
+			}
 			last, err = f.Store.Remove(ctx, part)
 			removed += last
 			if errors.Is(err, errs.Conflict) {
@@ -113,4 +118,61 @@ func (f *Function) levels(ctx context.Context, checkout node.Node, before time.T
 		level = below
 	}
 	return levels, true, nil
+}
+
+// fileBatch is how many files are removed at a time.
+const fileBatch = 100
+
+// removeFiles removes what is in the folders of the nodes.
+func (f *Function) removeFiles(ctx context.Context, ids []node.ID) error {
+	values := make([]any, len(ids))
+	for i, id := range ids {
+		values[i] = id
+	}
+	for n, err := range f.Store.Each(ctx, node.Where("id", values...)) {
+		if err != nil {
+			return err
+		}
+		for _, folder := range f.folders(n) {
+			if err := f.removeFolder(ctx, folder); err != nil {
+				return fmt.Errorf("removing the files of node %s: %w", n.ID, err)
+			}
+		}
+	}
+	return nil
+}
+
+// folders are those that n's artifacts are in and that are its own: a folder of
+// a node is called ID, or NAME-ID.
+func (f *Function) folders(n node.Node) []string {
+	var found []string
+	for _, link := range n.Artifacts {
+		escaped, ours := strings.CutPrefix(link, f.Storage.URL(""))
+		first, _, below := strings.Cut(escaped, "/")
+		folder, err := url.PathUnescape(first)
+		if !ours || !below || err != nil || slices.Contains(found, folder) {
+			continue
+		}
+		if id, err := node.ParseID(folder[strings.LastIndex(folder, "-")+1:]); err == nil && id == n.ID {
+			found = append(found, folder)
+		}
+	}
+	return found
+}
+
+func (f *Function) removeFolder(ctx context.Context, folder string) error {
+	for {
+		found, err := f.Storage.List(ctx, folder+"/", "", fileBatch)
+		if err != nil {
+			return err
+		}
+		for _, file := range found {
+			if err := f.Storage.Delete(ctx, file.Path); err != nil {
+				return err
+			}
+		}
+		if len(found) < fileBatch {
+			return nil
+		}
+	}
 }

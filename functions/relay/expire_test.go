@@ -2,9 +2,11 @@ package relay_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,15 +14,17 @@ import (
 	"github.com/kernelflow/kernelflow/functions/relay"
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
+	"github.com/kernelflow/kernelflow/shared/storage/blob"
 	"github.com/kernelflow/kernelflow/shared/store/sqlite"
 	"github.com/kernelflow/kernelflow/shared/telemetry"
 )
 
 // estate is a store in which time passes.
 type estate struct {
-	t   *testing.T
-	st  *sqlite.Store
-	now time.Time
+	t     *testing.T
+	st    *sqlite.Store
+	files *blob.Storage
+	now   time.Time
 }
 
 func newEstate(t *testing.T) *estate {
@@ -30,6 +34,9 @@ func newEstate(t *testing.T) *estate {
 	check(t, err)
 	t.Cleanup(func() { check(t, st.Close()) })
 	e.st = st
+	e.files, err = blob.Open("file://"+t.TempDir(), "https://storage.example.org/files")
+	check(t, err)
+	t.Cleanup(func() { check(t, e.files.Close()) })
 	return e
 }
 
@@ -62,7 +69,7 @@ func (e *estate) names() string {
 func (e *estate) relay(st relay.Store, nodes time.Duration) *relay.Function {
 	e.t.Helper()
 	f, err := relay.New(relay.Options{
-		Store: st, Flush: func(context.Context) error { return nil }, Events: time.Hour, Telemetry: time.Hour, Schedule: time.Hour, Nodes: nodes,
+		Store: st, Storage: e.files, Flush: func(context.Context) error { return nil }, Events: time.Hour, Telemetry: time.Hour, Schedule: time.Hour, Nodes: nodes,
 		Now: func() time.Time { return e.now }, Log: slog.New(slog.DiscardHandler),
 	})
 	check(e.t, err)
@@ -100,6 +107,65 @@ func TestAnOldCheckoutGoesAsAWhole(t *testing.T) {
 		if got, want := e.names(), "b1 b1/job c1 c1/job d1 d1/job f1 b2 c2 f2 c1/job/regression a3"; got != want {
 			t.Errorf("left: %s, want %s", got, want)
 		}
+	}
+}
+
+// keep uploads a file, which the node of that name has as an artifact then.
+func (e *estate) keep(name, file string) {
+	e.t.Helper()
+	link, err := e.files.Upload(e.t.Context(), file, "", strings.NewReader("x"))
+	check(e.t, err)
+	_, err = e.st.Update(e.t.Context(), node.DeriveID("", name), func(n *node.Node) error {
+		if n.Artifacts == nil {
+			n.Artifacts = map[string]string{}
+		}
+		n.Artifacts[file] = link
+		return nil
+	})
+	check(e.t, err)
+}
+
+func TestTheFilesOfANodeGoWithIt(t *testing.T) {
+	e := newEstate(t)
+	id := func(name string) string { return string(node.DeriveID("", name)) }
+	e.add("a1", node.Done)
+	e.add("a1/job", node.Done)
+	e.keep("a1", id("a1")+"/linux \u00fc.tar.gz")
+	e.keep("a1/job", id("a1/job")+"/log.txt.gz")
+	e.keep("a1/job", "job-"+id("a1/job")+"/deep/er/log.txt")
+	for i := range 250 {
+		_, err := e.files.Upload(t.Context(), fmt.Sprintf("job-%s/dtbs/%d", id("a1/job"), i), "", strings.NewReader("x"))
+		check(t, err)
+	}
+	e.now = e.now.Add(24 * time.Hour)
+	e.add("a2", node.Done)
+	e.keep("a2", id("a2")+"/linux.tar.gz")
+	e.keep("a2", "patchset/someone/x.patch")
+	_, err := e.st.Update(t.Context(), node.DeriveID("", "a2"), func(*node.Node) error { return nil })
+	check(t, err)
+	e.keep("a2", "top.txt")
+	_, err = e.files.Upload(t.Context(), id("a1/jo")+"/others.txt", "", strings.NewReader("x"))
+	check(t, err)
+	e.now = e.now.Add(time.Hour)
+
+	// Killed between the files and the node, the next run goes on.
+	if err := e.relay(&mortal{Store: e.st}, 12*time.Hour).Tick(t.Context()); !errors.Is(err, errKilled) {
+		t.Errorf("%v", err)
+	}
+	check(t, e.relay(e.st, 12*time.Hour).Tick(t.Context()))
+	if got := e.names(); got != "a2" {
+		t.Errorf("nodes left: %s", got)
+	}
+	found, err := e.files.List(t.Context(), "", "", 1000)
+	check(t, err)
+	var left []string
+	for _, info := range found {
+		left = append(left, info.Path)
+	}
+	want := []string{id("a2") + "/linux.tar.gz", id("a1/jo") + "/others.txt", "patchset/someone/x.patch", "top.txt"}
+	slices.Sort(want)
+	if !slices.Equal(left, want) {
+		t.Errorf("files left: %q\nwant %q", left, want)
 	}
 }
 

@@ -1,7 +1,8 @@
 // Package relay is the function that runs behind all others, on a schedule: it
 // publishes what a crash left unpublished, and drops what is older than its
-// retention: events, telemetry, the reasons of decisions, finished checkouts with all that is below
-// them, and the places of listeners that have not been heard of for long.
+// retention: events, telemetry, the reasons of decisions, finished checkouts
+// with all that is below them and their files, and the places of listeners that
+// have not been heard of for long.
 //
 // Safe to run twice and from any number of instances: each of its steps is.
 //
@@ -12,8 +13,9 @@
 // whole: when it and everything below it, regressions that live on included,
 // is done and was last written before the time. The newest checkout of a
 // branch stays whatever its age: by it the trigger knows that the commit was
-// tested, and the next one is compared with it. Files in the storage are not
-// touched: buckets have lifetimes of their own.
+// tested, and the next one is compared with it. The files in a node's own folder
+// of the storage go before the node does: killed in between, a node that nobody
+// needs any more has lost its files, and none is left behind that no node names.
 package relay
 
 import (
@@ -25,6 +27,7 @@ import (
 	"time"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
+	"github.com/kernelflow/kernelflow/shared/storage"
 	"github.com/kernelflow/kernelflow/shared/store"
 )
 
@@ -38,9 +41,17 @@ type Store interface {
 	Forget(ctx context.Context, passing, durable time.Time, limit int) (int, error)
 }
 
+// Storage is what the function needs of the storage.
+type Storage interface {
+	List(ctx context.Context, prefix, after string, limit int) ([]storage.Info, error)
+	Delete(ctx context.Context, path string) error
+	URL(path string) string
+}
+
 // Options are the parts of the function.
 type Options struct {
 	Store     Store
+	Storage   Storage
 	Flush     func(context.Context) error // publishes everything committed so far
 	Events    time.Duration               // how long events are kept
 	Telemetry time.Duration               // how long telemetry is kept
@@ -58,7 +69,7 @@ type Function struct {
 
 // New builds the function.
 func New(o Options) (*Function, error) {
-	if o.Store == nil || o.Flush == nil || o.Events <= 0 || o.Telemetry <= 0 || o.Schedule <= 0 || o.Nodes < 0 || o.Now == nil || o.Log == nil {
+	if o.Store == nil || o.Storage == nil || o.Flush == nil || o.Events <= 0 || o.Telemetry <= 0 || o.Schedule <= 0 || o.Nodes < 0 || o.Now == nil || o.Log == nil {
 		return nil, errs.New(errs.Invalid, "relay.New: a part is missing")
 	}
 	return &Function{Options: o}, nil

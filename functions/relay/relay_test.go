@@ -22,6 +22,9 @@ func check(t *testing.T, err error) {
 	}
 }
 
+// noFiles is a storage that nobody may ask.
+type noFiles struct{ relay.Storage }
+
 func TestOldEventsAndSilentListenersGo(t *testing.T) {
 	now := time.Date(2025, 1, 12, 8, 0, 0, 0, time.UTC)
 	ctx := t.Context()
@@ -42,7 +45,7 @@ func TestOldEventsAndSilentListenersGo(t *testing.T) {
 	create("new")
 	flushed := 0
 	f, err := relay.New(relay.Options{
-		Store: st, Flush: func(context.Context) error { flushed++; return nil }, Events: 12 * time.Hour, Telemetry: time.Hour, Schedule: time.Hour,
+		Store: st, Storage: noFiles{}, Flush: func(context.Context) error { flushed++; return nil }, Events: 12 * time.Hour, Telemetry: time.Hour, Schedule: time.Hour,
 		Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
 	})
 	check(t, err)
@@ -71,7 +74,7 @@ func TestTroubleWithTheBusStopsNoCleaning(t *testing.T) {
 	now = now.Add(24 * time.Hour)
 	away := errs.New(errs.Temporary, "the bus is away")
 	f, err := relay.New(relay.Options{
-		Store: st, Flush: func(context.Context) error { return away }, Events: time.Hour, Telemetry: time.Hour, Schedule: time.Hour,
+		Store: st, Storage: noFiles{}, Flush: func(context.Context) error { return away }, Events: time.Hour, Telemetry: time.Hour, Schedule: time.Hour,
 		Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
 	})
 	check(t, err)

@@ -62,7 +62,7 @@ type Config struct {
 	Retention        time.Duration `env:"EVENTS_RETENTION" envDefault:"168h" help:"how long events are kept"`
 	TelemetryLife    time.Duration `env:"TELEMETRY_RETENTION" envDefault:"336h" help:"how long telemetry is kept"`
 	ScheduleLife     time.Duration `env:"SCHEDULE_RETENTION" envDefault:"336h" help:"how long it is kept why each job was created or not"`
-	NodesLife        time.Duration `env:"NODES_RETENTION" envDefault:"0s" help:"how long finished checkouts are kept, with all below them; 0s is for ever"`
+	NodesLife        time.Duration `env:"NODES_RETENTION" envDefault:"0s" help:"how long finished checkouts are kept, with all below them and their files; 0s is for ever"`
 	KeepAlive        time.Duration `env:"LISTEN_KEEPALIVE" envDefault:"45s" help:"how long a listener waits for an event before it gets a sign of life"`
 	PopWait          time.Duration `env:"POP_WAIT" envDefault:"30s" help:"how long a consumer of a list waits for an item"`
 	MaxUpload        int64         `env:"MAX_UPLOAD" envDefault:"4294967296" help:"largest artifact that may be uploaded, bytes"`

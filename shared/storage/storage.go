@@ -41,6 +41,9 @@ type Storage interface {
 	// the path after, in the order of their bytes, limit of them at most. The
 	// next page is after the last path. A limit below 1 is Invalid.
 	List(ctx context.Context, prefix, after string, limit int) ([]Info, error)
+	// Delete removes an artifact; that it is not there is no error, so that it
+	// may be done twice. Who has opened it reads on.
+	Delete(ctx context.Context, path string) error
 	// Space says how much room there is.
 	Space(ctx context.Context) (Space, error)
 	// URL is where path can be read, whether or not it exists.

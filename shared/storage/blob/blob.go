@@ -190,6 +190,18 @@ func beginAfter(after string) func(as func(any) bool) error {
 	}
 }
 
+// Delete implements storage.Storage.
+func (s *Storage) Delete(ctx context.Context, p string) error {
+	p, err := clean(p)
+	if err != nil {
+		return err
+	}
+	if err := s.bucket.Delete(ctx, p); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
+		return fmt.Errorf("blob.Delete(%q): %w", p, kind(err))
+	}
+	return nil
+}
+
 // URL implements storage.Storage.
 func (s *Storage) URL(p string) string {
 	return strings.TrimSuffix(s.base.String(), "/") + "/" + (&url.URL{Path: p}).EscapedPath()

@@ -119,10 +119,18 @@ func (u *upload) Close() error {
 }
 
 func (f *folder) publish(temp, key string) error {
-	if err := f.root.MkdirAll(path.Dir(key), 0o755); err != nil {
-		return err
+	var err error
+	// A folder that has just been made may be removed again by Delete, since it
+	// is empty.
+	for range 3 {
+		if err = f.root.MkdirAll(path.Dir(key), 0o755); err == nil {
+			err = f.root.Rename(temp, key)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
 	}
-	if err := f.root.Rename(temp, key); err != nil {
+	if err != nil {
 		return err
 	}
 	return f.flush(path.Dir(key))
@@ -242,9 +250,19 @@ func (f *folder) Copy(context.Context, string, string, *driver.CopyOptions) erro
 	return errors.ErrUnsupported
 }
 
-// Delete implements driver.Bucket: nothing here removes.
-func (f *folder) Delete(context.Context, string, *driver.DeleteOptions) error {
-	return errors.ErrUnsupported
+// Delete implements driver.Bucket. Folders that are empty then go as well.
+func (f *folder) Delete(_ context.Context, key string, _ *driver.DeleteOptions) error {
+	r, err := f.open(key)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(r.Close(), f.root.Remove(key)); err != nil {
+		return err
+	}
+	for dir := path.Dir(key); dir != "." && f.root.Remove(dir) == nil; {
+		dir = path.Dir(dir)
+	}
+	return nil
 }
 
 // SignedURL implements driver.Bucket: artifacts are public.

@@ -37,6 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Storage) {
 		"an abandoned upload leaves nothing":    testAbandoned,
 		"a reader keeps what it opened":         testKeeps,
 		"an ETag is one content's":              testETag,
+		"what is deleted is gone":               testDelete,
 		"a list is in order, page by page":      testList,
 		"a list holds what is complete":         testListComplete,
 		"a list takes bounds":                   testListBounds,
@@ -269,6 +270,33 @@ func testETag(t *testing.T, s storage.Storage) {
 }
 
 // list returns the paths of one page.
+func testDelete(t *testing.T, s storage.Storage) {
+	for _, p := range []string{"a/b/c.txt", "a/b/d.txt", "a/e.txt"} {
+		upload(t, s, p, "x")
+	}
+	r, _, err := s.Open(t.Context(), "a/b/c.txt")
+	check(t, err)
+	for _, p := range []string{"a/b/c.txt", "a/b/c.txt", "a/b/d.txt", "a/b", "nothing", "nothing/there"} {
+		check(t, s.Delete(t.Context(), p))
+	}
+	if text, err := io.ReadAll(r); err != nil || string(text) != "x" {
+		t.Errorf("who had opened it reads %q, %v", text, err)
+	}
+	check(t, r.Close())
+	if got := list(t, s, "", "", 10); !slices.Equal(got, []string{"a/e.txt"}) {
+		t.Errorf("left: %q", got)
+	}
+	for _, p := range []string{"", "..", "../x", "/a", "a/"} {
+		if err := s.Delete(t.Context(), p); !errors.Is(err, errs.Invalid) {
+			t.Errorf("%q: %v", p, err)
+		}
+	}
+	upload(t, s, "a/b/c.txt", "again")
+	if text, _ := read(t, s, "a/b/c.txt"); text != "again" {
+		t.Errorf("%q", text)
+	}
+}
+
 func list(t *testing.T, s storage.Storage, prefix, after string, limit int) []string {
 	t.Helper()
 	found, err := s.List(t.Context(), prefix, after, limit)
