@@ -18,6 +18,7 @@ import (
 	"github.com/kernelflow/kernelflow/shared/auth"
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/runtime"
+	"github.com/kernelflow/kernelflow/shared/user"
 )
 
 func check(t *testing.T, err error) {
@@ -80,6 +81,38 @@ func TestTheFirstAdminComesFromTheEnvironment(t *testing.T) {
 		}
 		check(t, a.Close())
 	}
+}
+
+func TestADeletedAdminIsMadeAnewAndADeactivatedOneStaysOut(t *testing.T) {
+	c := config(t, t.TempDir())
+	started := func(do func(a *app.App, admin user.User)) {
+		t.Helper()
+		a, err := open(t, c)
+		check(t, err)
+		admin, err := a.Store.UserByName(t.Context(), "admin")
+		check(t, err)
+		do(a, admin)
+		check(t, a.Close())
+	}
+	var token string
+	started(func(a *app.App, admin user.User) {
+		var err error
+		token, err = a.AdminToken(t.Context())
+		check(t, err)
+		check(t, a.Store.DeleteUser(t.Context(), admin.ID))
+	})
+	started(func(a *app.App, admin user.User) {
+		if _, err := a.Auth.Authenticate(t.Context(), a.Store, token); !admin.Superuser || !errors.Is(err, errs.Unauthenticated) {
+			t.Errorf("a token of the deleted account: %v", err)
+		}
+		_, err := a.Store.UpdateUser(t.Context(), admin.ID, func(u *user.User) error { u.Active = false; return nil })
+		check(t, err)
+	})
+	started(func(_ *app.App, admin user.User) {
+		if admin.Active {
+			t.Error("the account is active again")
+		}
+	})
 }
 
 func TestAWrongSettingIsNamed(t *testing.T) {

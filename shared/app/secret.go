@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -55,26 +56,27 @@ func makeSecret(file string, random io.Reader) error {
 	return errors.Join(err, os.Remove(tmp.Name()))
 }
 
-// ensureAdmin makes the first admin's account. The id follows from the name, so
-// that instances that start at once make one account.
+// ensureAdmin makes the first admin's account. It goes by the name, as
+// KernelCI's own tool does: the pipeline's nodes belong to it, so that nobody
+// else may have it, and one that was deleted is made anew at the next start. It
+// is another account then: tokens of the one before stay worthless. One that is
+// to stay out is deactivated, since an account that is there is left as it is.
+// Instances that start at once make one account, as a name is one's only.
 func (a *App) ensureAdmin(ctx context.Context) error {
 	if _, err := a.Store.UserByName(ctx, a.Config.AdminName); !errors.Is(err, errs.NotFound) {
 		return err
 	}
-	password := a.Config.AdminPassword
-	if password == "" {
-		random := make([]byte, 16)
-		if _, err := io.ReadFull(a.Rand, random); err != nil {
-			return errs.Wrap(errs.Temporary, err)
-		}
-		password = hex.EncodeToString(random)
+	var random [24]byte // an id's eight and a password's
+	if _, err := io.ReadFull(a.Rand, random[:]); err != nil {
+		return errs.Wrap(errs.Temporary, err)
 	}
+	password := cmp.Or(a.Config.AdminPassword, hex.EncodeToString(random[8:]))
 	hash, err := a.Auth.HashPassword(password)
 	if err != nil {
 		return fmt.Errorf("KCI_INITIAL_PASSWORD: %w", err)
 	}
 	err = a.Store.CreateUser(ctx, user.User{
-		ID: node.DeriveID("", "admin", a.Config.AdminName), Username: a.Config.AdminName, Email: a.Config.AdminEmail,
+		ID: node.NewID(a.Now(), [8]byte(random[:8])), Username: a.Config.AdminName, Email: a.Config.AdminEmail,
 		Active: true, Verified: true, Superuser: true, Groups: []user.Group{}, PasswordHash: hash, Created: a.Now(),
 	})
 	if errors.Is(err, errs.Conflict) {
