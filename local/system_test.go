@@ -270,13 +270,14 @@ func TestAFlakyJobIsTriedAgainAndCountsOnce(t *testing.T) {
 	nodes := d.nodes()
 	for _, want := range []string{
 		"job checkout.kbuild-gcc-native.ktest-sample done incomplete 0 Test", "job checkout.kbuild-gcc-native.ktest-sample done pass 1 ",
+		"process checkout.kbuild-gcc-native.ktest-sample.summary-sample done pass 0 ", "job checkout.static-sample done pass 0 ",
 	} {
 		if !strings.Contains(nodes, want) {
 			t.Errorf("no %q in\n%s", want, nodes)
 		}
 	}
 	for subject, text := range d.mails() {
-		if !strings.HasSuffix(subject, ": 3 runs 0 failures") || !strings.Contains(text, "Tried again (1)") || strings.Count(text, "\nkbuild-gcc-native.ktest-sample [") != 1 {
+		if !strings.HasSuffix(subject, ": 4 runs 0 failures") || !strings.Contains(text, "Tried again (1)") || strings.Count(text, "\nkbuild-gcc-native.ktest-sample [") != 1 {
 			t.Errorf("%s\n%s", subject, text)
 		}
 	}
@@ -427,7 +428,7 @@ func TestSIGTERMEndsItCleanlyAndTheAdminTokenWorks(t *testing.T) {
 		t.Errorf("it ended with %v", err)
 	}
 	// What it had begun goes on, and is seen to its end.
-	if said := d.once(); !strings.Contains(said, "done, 3 jobs, 3 pass") {
+	if said := d.once(); !strings.Contains(said, "done, 5 jobs, 5 pass") {
 		t.Errorf("the second start:\n%s", said)
 	}
 	if n := len(d.mails()); n != 1 {

@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kernelflow/kernelflow/local/sample"
 	"github.com/kernelflow/kernelflow/local/validate"
+	"github.com/kernelflow/kernelflow/shared/pipeline"
 )
 
 const small = `
@@ -80,6 +82,29 @@ func TestWithoutTemplatesTheFilesAloneAreChecked(t *testing.T) {
 	}
 	if _, err := validate.Check(t.Context(), validate.Options{Dir: filepath.Join(good, "none")}, nil); err == nil {
 		t.Error("no error for a folder that is not there")
+	}
+}
+
+func TestTheSampleHasAJobOfEachKindAndRendersThem(t *testing.T) {
+	dir, err := sample.Write(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := said(t, validate.Options{Dir: dir, Templates: []string{t.TempDir()}}); got != "0 errors, 0 warnings, 5 jobs rendered in 1s\n" {
+		t.Error(got)
+	}
+	cfg, _, err := pipeline.LoadDir(dir, pipeline.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]bool{}
+	for _, e := range cfg.Scheduler {
+		kinds[cfg.Jobs[e.Job].Kind] = true
+	}
+	for _, kind := range []string{"job", "kbuild", "process"} {
+		if !kinds[kind] {
+			t.Errorf("no job is of kind %s", kind)
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ const tarball = "http://127.0.0.1:8001/storage/linux-sample's-main-v1.0.tar.gz"
 func params(template string, more map[string]any) Params {
 	sublevel := 0
 	n := node.Node{
-		ID: "6783a00a0000000000000001", Kind: node.KindJob, Name: "job", Path: []string{"checkout", "job"},
+		ID: "6783a00a0000000000000001", Kind: node.KindJob, Name: "job", Path: []string{"checkout", "job"}, Parent: "6783a00a0000000000000000", TreeID: "tree",
 		Artifacts: map[string]string{"tarball": tarball, "kernel": "http://127.0.0.1:8001/storage/kernel"},
 		Data:      map[string]any{"platform": "qemu", "runtime": "shell", "arch": "x86_64"},
 	}
@@ -77,6 +77,9 @@ var shipped = []struct {
 		"arch": "arm64", "compiler": "clang-17", "cross_compile": "aarch64-linux-gnu-", "defconfig": []any{"defconfig", "hardening.config"},
 		"fragments": []any{"tiny", "virt.config"}, "modules": true, "make_args": []any{"V=1", "W=$(reboot)"}}},
 	{"ktest", "ktest.jinja2", map[string]any{"command": "make --silent test; echo \"it's\"", "suite": "a b"}},
+	{"sparse", "sparse.jinja2", nil},
+	{"sparse-files", "sparse.jinja2", map[string]any{"checker": "cc -fsyntax-only -Wall", "files": []any{"*.c", "it's/*.h"}, "suite": "static"}},
+	{"process", "process.jinja2", map[string]any{"command": "wc -c tests.json >\"$KCI_RESULTS/artifacts/size\"", "fetch": []any{"kernel", "gone"}}},
 	{"kunit", "kunit.jinja2", nil},
 	{"kunit-all", "kunit.jinja2", map[string]any{
 		"arch": "x86_64", "args": "--alltests --qemu_args=-smp", "kunitconfig": "lib/kunit", "kconfig_add": []any{"CONFIG_KASAN=y"}, "filter_glob": "list*"}},

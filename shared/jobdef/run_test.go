@@ -39,6 +39,9 @@ func newPipelineServer(t *testing.T) *pipelineServer {
 		defer s.mu.Unlock()
 		_ = json.NewEncoder(w).Encode(s.node)
 	})
+	mux.HandleFunc("GET /latest/nodes/fast", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, `[{"treeid":"`+r.FormValue("treeid")+`"}]`)
+	})
 	mux.HandleFunc("PUT /latest/nodes/{id}", func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -222,6 +225,17 @@ func TestSampleTreeGoesThroughItsJobs(t *testing.T) {
 		t.Errorf("the kbuild is %s with %v, libsample.a has %d bytes", built.Node.State, built.Node.Data, len(s.artifact("libsample.a")))
 	}
 
+	static := s.run(t, s.live(node.KindJob, "sparse.jinja2", source, map[string]any{
+		"checker": "cc -fsyntax-only -Wall -Wextra -Werror", "files": []any{"*.c"}, "suite": "static"}))
+	expect(t, static, "checkout/job pass", "checkout/job/static pass", "checkout/job/static/ring.c pass", "checkout/job/static/selftest.c pass")
+
+	after := s.live(node.KindProcess, "process.jinja2", built.Node.Artifacts, map[string]any{
+		"command": `grep -q "\"treeid\":\"t\"" tests.json && cp libsample.a "$KCI_RESULTS/artifacts/copy.a"`, "fetch": []any{"libsample.a"}})
+	after.Node.TreeID = "t"
+	if processed := s.run(t, after); processed.Node.State != node.Done || processed.Node.Result != node.Pass || len(s.artifact("copy.a")) == 0 {
+		t.Errorf("%s %s: %s\n%s", processed.Node.State, processed.Node.Result, processed.Node.Text("error_msg"), s.log(t))
+	}
+
 	command := map[string]any{"command": "make --silent test", "suite": "selftest"}
 	tested := s.run(t, s.live(node.KindJob, "ktest.jinja2", built.Node.Artifacts, command))
 	expect(t, tested, "checkout/job pass", "checkout/job/selftest pass", "checkout/job/selftest/text/trims_tabs pass")
@@ -264,6 +278,11 @@ func TestJobsSayWhyTheyDoNotPass(t *testing.T) {
 		{"plan not kept", "ktest.jinja2", source, map[string]any{"command": "echo 1..2; echo ok 1 a"}, node.Incomplete, "broke off"},
 		{"no tarball", "ktest.jinja2", map[string]string{"tarball": s.URL + "/storage/gone"}, map[string]any{"command": "true"}, node.Incomplete, "downloading"},
 		{"tarball cut short", "kver.jinja2", map[string]string{"tarball": s.put("cut.tar.gz", sampleTarball(t, asIs)[:500])}, nil, node.Incomplete, "unpacking"},
+		{"a file that does not compile", "sparse.jinja2", broken, map[string]any{"checker": "cc -fsyntax-only", "suite": "static"}, node.Fail, ""},
+		{"no checker", "sparse.jinja2", source, map[string]any{"checker": "no-such-checker -x"}, node.Incomplete, "this machine has no no-such-checker"},
+		{"no such files", "sparse.jinja2", source, map[string]any{"checker": "cc", "files": "*.rs"}, node.Fail, "the tree has none of the files *.rs"},
+		{"no artifact to work on", "process.jinja2", source, map[string]any{"command": "true", "fetch": []any{"vmlinux"}}, node.Incomplete, "there is no artifact vmlinux"},
+		{"post-processing fails", "process.jinja2", source, map[string]any{"command": "exit 3"}, node.Fail, "ended with exit status 3"},
 		{"no kunit in the source", "kunit.jinja2", source, nil, node.Fail, "tools/testing/kunit"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
