@@ -34,6 +34,7 @@ bench "an event from POST /node to the answers of 1 and of 100 listeners, each p
 bench "1000 listeners wait: memory with both ends of their connections; POST /node that none of them wants" "<= 100 KB each; no read of the store for each" ./functions/api 'ThousandListenersWait'
 bench "schedule decision, whole production configuration, one event" "<= 1 ms" ./shared/schedule 'Decide|Fires'
 bench "a checkout's job nodes created" "several hundred in <= 1 s" ./functions/scheduler 'CreateJobNodes|CheckoutOfMainline'
+bench "a checkout's and its kernels' jobs decided, created, rendered and handed to idle labs" "several hundred in <= 1 s" ./functions/scheduler 'CheckoutAndItsKernels'
 bench "a configuration checked; and each scheduled job rendered on each platform" "<= 1 s; <= 5 s" ./local/validate 'Validate'
 bench "node update -> function entered, emulator" "p50 <= 3 ms" ./local/emulator 'UpdateToFunction'
 bench "source tarball, from mirror to storage" "<= 0.5x of git archive into pigz, <= 2.2x of git archive alone, <= 64 MB" ./shared/git 'Archive'
