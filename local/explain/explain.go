@@ -59,9 +59,6 @@ func read(text []byte) (schedule.Subject, error) {
 		return sub, err
 	}
 	wrapped := keys["event"] != nil || keys["node"] != nil || keys["specversion"] != nil
-	var filters struct {
-		Platforms []string `json:"platform_filter"`
-	}
 	payload := text
 	if wrapped {
 		if err := json.Unmarshal(text, &in); err != nil {
@@ -73,9 +70,6 @@ func read(text []byte) (schedule.Subject, error) {
 		if err := json.Unmarshal(payload, &sub.Event); err != nil {
 			return sub, err
 		}
-		if err := json.Unmarshal(payload, &filters); err != nil {
-			return sub, err
-		}
 	}
 	if in.Node != nil {
 		if err := json.Unmarshal(in.Node, &sub.Node); err != nil {
@@ -85,12 +79,24 @@ func read(text []byte) (schedule.Subject, error) {
 	if in.Channel != "" && in.Channel != event.ChannelNode && in.Channel != event.ChannelRetry {
 		return sub, fmt.Errorf("channel: %.40q is neither node nor retry", in.Channel)
 	}
-	sub.Ancestors, sub.JobFilter, sub.PlatformFilter = in.Ancestors, sub.Event.JobFilter, filters.Platforms
+	request, err := asked(payload)
+	if err != nil {
+		return sub, err
+	}
+	sub.Ancestors, sub.JobFilter, sub.PlatformFilter = in.Ancestors, sub.Event.JobFilter, request.Platforms
 	if sub.Again = in.Channel == event.ChannelRetry; sub.Again {
-		sub.Retry, sub.Event.PreviousState = max(0, sub.Event.RetryCounter), nil
+		sub.Retry, sub.Runtime, sub.Event.PreviousState = max(0, sub.Event.RetryCounter), request.Runtime, nil
 	}
 	complete(&sub)
 	return sub, nil
+}
+
+// asked reads what the event asks for beside its node.
+func asked(payload []byte) (event.Request, error) {
+	if len(payload) == 0 {
+		return event.Request{}, nil
+	}
+	return event.Event{Data: payload}.Request()
 }
 
 // complete fills in from event and node what the other one says.

@@ -93,6 +93,7 @@ func TestAncestorsAndRequestsMayBeGiven(t *testing.T) {
 		{`{"channel":"retry","event":` + checkout("done", `,"jobfilter":["kver"],"retry_counter":2`) + `}`,
 			"state done, attempt 2 is asked for"},
 		{`{"channel":"retry","event":` + checkout("done", `,"jobfilter":["kver"],"retry_counter":2`) + `}`, "Runs: 1\n"},
+		{`{"channel":"retry","event":` + checkout("done", `,"jobfilter":["kver"],"debug":{"retry_runtime":"other"}`) + `}`, `the attempt before ran on "other"`},
 		{checkout("available", `,"previous_state":"available"`), "the node matched before this update"},
 	} {
 		if got, err := explained(t, tc.event); err != nil || !strings.Contains(got, tc.want) {

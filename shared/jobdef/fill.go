@@ -66,7 +66,7 @@ func Fill(v any, words map[string]any) (any, error) {
 }
 
 func fillText(s string, words map[string]any) (string, error) {
-	var unknown string
+	var unknown, shapeless string
 	out := braces.ReplaceAllStringFunc(s, func(found string) string {
 		if found == "{{" || found == "}}" {
 			return found[:1]
@@ -76,11 +76,18 @@ func fillText(s string, words map[string]any) (string, error) {
 			unknown = found
 			return found
 		}
-		if text, ok := word.(string); ok {
-			return text
+		switch word := word.(type) {
+		case string:
+			return word
+		case bool, int, float64:
+			return fmt.Sprint(word)
 		}
-		return fmt.Sprint(word)
+		shapeless = found
+		return found
 	})
+	if shapeless != "" {
+		return "", errs.New(errs.Invalid, "%.80q: %.40s is no text", s, shapeless)
+	}
 	if unknown != "" {
 		return "", errs.New(errs.Invalid, "%.80q: nothing is called %.40s; a brace that is meant as one is written twice", s, unknown)
 	}

@@ -67,6 +67,8 @@ func TestEachParameterIsWhatTheRuntimesGive(t *testing.T) {
 		{"braces", "x", job("x", "{{krev}} ${{X}}"), "{krev} ${X}"},
 		{"what a word stands for is left alone", "x", both(job("x", "{y}"), job("y", "{{z}}")), "{{z}}"},
 		{"a word that is none", "x", job("x", "{nothing}"), `error: params.x: "{nothing}": nothing is called {nothing}`},
+		{"a word that is a list", "x", both(job("x", "{y}"), job("y", []any{"z"})), `error: params.x: "{y}": {y} is no text`},
+		{"a word that is a number", "x", both(job("x", "{y}"), job("y", 3)), "3"},
 		{"a word for an architecture", "x", both(arch("arm"), job("x", "{brarch} {debarch}")), "armel armhf"},
 		{"rootfs", "nfsroot", job("rootfs_ref", "trixie"), "http://x/amd64"},
 		{"rootfs for another architecture", "ramdisk", both(arch("arm"), job("rootfs_ref", "trixie")), "http://x/armel"},

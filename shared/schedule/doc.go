@@ -30,6 +30,11 @@
 // is built where there is no board) and the checkout's architecture_filter (for
 // kind kbuild) must let it pass.
 //
+// Another attempt is asked for by an event of channel retry: the node is judged
+// as if it came into its state once more, and into those that it has gone through;
+// the filters are the request's, and an entry that names another runtime than the
+// one where the attempt before ran is not meant.
+//
 // # Decisions
 //
 // KernelCI chooses among the runtimes of a type at random. Here the choice
