@@ -3,6 +3,8 @@ package jobdef
 import (
 	"fmt"
 	"regexp"
+	"strconv"
+	"strings"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
@@ -76,14 +78,12 @@ func fillText(s string, words map[string]any) (string, error) {
 			unknown = found
 			return found
 		}
-		switch word := word.(type) {
-		case string:
-			return word
-		case bool, int, float64:
-			return fmt.Sprint(word)
+		text, ok := asPython(word)
+		if !ok {
+			shapeless = found
+			return found
 		}
-		shapeless = found
-		return found
+		return text
 	})
 	if shapeless != "" {
 		return "", errs.New(errs.Invalid, "%.80q: %.40s is no text", s, shapeless)
@@ -92,4 +92,26 @@ func fillText(s string, words map[string]any) (string, error) {
 		return "", errs.New(errs.Invalid, "%.80q: nothing is called %.40s; a brace that is meant as one is written twice", s, unknown)
 	}
 	return out, nil
+}
+
+// asPython writes a scalar as Python does; false for what is none.
+func asPython(v any) (string, bool) {
+	switch v := v.(type) {
+	case string:
+		return v, true
+	case bool:
+		if v {
+			return "True", true
+		}
+		return "False", true
+	case int:
+		return strconv.Itoa(v), true
+	case float64:
+		text := strconv.FormatFloat(v, 'g', -1, 64)
+		if !strings.ContainsAny(text, ".e") {
+			text += ".0"
+		}
+		return text, true
+	}
+	return "", false
 }

@@ -68,7 +68,7 @@ func TestEachParameterIsWhatTheRuntimesGive(t *testing.T) {
 		{"what a word stands for is left alone", "x", both(job("x", "{y}"), job("y", "{{z}}")), "{{z}}"},
 		{"a word that is none", "x", job("x", "{nothing}"), `error: params.x: "{nothing}": nothing is called {nothing}`},
 		{"a word that is a list", "x", both(job("x", "{y}"), job("y", []any{"z"})), `error: params.x: "{y}": {y} is no text`},
-		{"a word that is a number", "x", both(job("x", "{y}"), job("y", 3)), "3"},
+		{"words that are numbers and truths", "x", both(job("x", "{y} {z} {u} {v}"), job("y", 3), job("z", true), job("u", 1.0), job("v", 0.5)), "3 True 1.0 0.5"},
 		{"a word for an architecture", "x", both(arch("arm"), job("x", "{brarch} {debarch}")), "armel armhf"},
 		{"rootfs", "nfsroot", job("rootfs_ref", "trixie"), "http://x/amd64"},
 		{"rootfs for another architecture", "ramdisk", both(arch("arm"), job("rootfs_ref", "trixie")), "http://x/armel"},
