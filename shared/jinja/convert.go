@@ -2,6 +2,7 @@ package jinja
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -104,4 +105,24 @@ func From(v any) Value {
 		return norm(new(big.Int).SetUint64(v))
 	}
 	return v
+}
+
+// DictOf is a dict of keys and values: key, value, key, value.
+func DictOf(pairs ...Value) *Dict {
+	d := NewDict()
+	for i := 0; i+1 < len(pairs); i += 2 {
+		d.Set(pairs[i], pairs[i+1])
+	}
+	return d
+}
+
+// Text is a value as Python's str() prints it; an *Error for what cannot be
+// printed.
+func Text(v Value) (text string, err error) {
+	defer func() {
+		if e := caught(recover()); e != nil {
+			text, err = "", &Error{Class: e.class, Text: e.text}
+		}
+	}()
+	return (&machine{ctx: context.Background()}).str(v), nil
 }

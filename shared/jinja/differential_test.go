@@ -185,3 +185,51 @@ func TestGeneratedTemplatesRenderAsInPython(t *testing.T) {
 		t.Errorf("too few of %d templates say anything", count)
 	}
 }
+
+// TestYAMLIsDumpedAsInPython compares dumps of generated data.
+func TestYAMLIsDumpedAsInPython(t *testing.T) {
+	p := startPeer(t)
+	random := rand.New(rand.NewPCG(uint64(number(t, "KERNELFLOW_JINJA_SEED", 1)), 1))
+	for range number(t, "KERNELFLOW_JINJA_COUNT", 5000) {
+		data, err := json.Marshal(map[string]any{"data": yamlData(random, 0)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := "{% set shared = data %}{{ kci_yaml_dump(data) }}{{ kci_yaml_dump({'a': shared, 'b': [shared], 'c': (1, shared)}) }}"
+		j := job{Templates: map[string]string{"main": text}, Name: "main", Params: data}
+		if want, got := p.ask(t, j), ours(t, j); !agree(want, got) || got.Error != "" {
+			t.Errorf("%s\nPython: %s\n  ours: %s", data, want, got)
+		}
+	}
+}
+
+// yamlData is data by chance, with texts that YAML would take for something
+// else.
+func yamlData(r *rand.Rand, depth int) any {
+	switch n := r.IntN(10); {
+	case n < 2 && depth < 4:
+		list := []any{}
+		for range r.IntN(4) {
+			list = append(list, yamlData(r, depth+1))
+		}
+		return list
+	case n < 5 && depth < 4:
+		dict := map[string]any{}
+		for range r.IntN(4) {
+			dict[yamlText(r)] = yamlData(r, depth+1)
+		}
+		return dict
+	case n == 5:
+		return []any{nil, true, false, 0, -7, 1.5, 1e20, 1e-7, 123456789012}[r.IntN(9)]
+	}
+	return yamlText(r)
+}
+
+func yamlText(r *rand.Rand) string {
+	parts := []string{"a", "word", " ", " ", "  ", "\n", "\n\n", ":", ": ", "#", " #", "- ", "-", "'", "\"", "\\", "\t", "é", "😀", "{", "}", "[", "*", "&", "!", "|", ">", "%", "@", "yes", "no", "null", "~", "1", "0x1f", "1.5", "1:30", "2024-01-01", ".", "=", "<<", "\u0085", "\u2028", "\x00", "\x7f", "true", "---", "...", "?", "? ", ",", "long words that go on and on and on until the line is full of them", "\r", "\ufeff", "\u00a0"}
+	text := ""
+	for range r.IntN(6) {
+		text += parts[r.IntN(len(parts))]
+	}
+	return text
+}

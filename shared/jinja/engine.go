@@ -52,6 +52,7 @@ func (e *Engine) filter(name string) *builtin {
 
 func (e *Engine) globals() map[string]Value {
 	all := standard()
+	all["kci_yaml_dump"] = &builtin{name: "kci_yaml_dump", sig: newSignature("data"), fn: func(m *machine, a []Value) Value { return m.yaml(a[0]) }}
 	for name, f := range e.Globals {
 		all[name] = f.builtin(name)
 	}

@@ -98,13 +98,17 @@ type Error struct {
 
 // Error says the place and the cause.
 func (e *Error) Error() string {
+	text := e.Text
+	if e.Class != raisedError {
+		text = e.Class + ": " + text
+	}
 	switch {
 	case e.Line > 0:
-		return fmt.Sprintf("%s, line %d: %s: %s", e.Template, e.Line, e.Class, e.Text)
+		return fmt.Sprintf("%s, line %d: %s", e.Template, e.Line, text)
 	case e.Template != "":
-		return fmt.Sprintf("%s: %s: %s", e.Template, e.Class, e.Text)
+		return e.Template + ": " + text
 	}
-	return e.Class + ": " + e.Text
+	return text
 }
 
 // Is says that the error is of the kind errs.Invalid.

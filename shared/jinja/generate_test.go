@@ -228,8 +228,11 @@ func (g *generator) str() string {
 	case 4:
 		return g.str() + " | " + g.strFilter()
 	case 5:
-		return g.expr() + " | " + g.pick("string", "tojson", "tojson(indent=2)", "e", "tojson | replace('\"', '')", "pprint", "default("+g.expr()+")", "d('x', true)", "urlencode", "safe")
+		return g.expr() + " | " + g.pick("string", "tojson", "tojson(indent=2)", "e", "tojson | replace('\"', '')", "pprint", "tojson | string", "default("+g.expr()+")", "d('x', true)", "urlencode", "safe")
 	case 6:
+		if g.chance(20) {
+			return "kci_yaml_dump(" + g.expr() + ")"
+		}
 		return g.list() + " | join(" + g.pick("", "','", "', '", "d='-'", "'|', attribute='x'", "n") + ")"
 	case 7:
 		return g.pick("'%s'", "'%5s|'", "'%-5s|'", "'%d'", "'%05.1f'", "'%x'", "'%r'", "'%s %s'", "'%(a)s'", "'%c'", "'%%'", "'%+d'", "'%#x'", "'%e'", "'%g'", "'%.3s'", "'%i%%'") + " % " + g.pick(g.expr(), "("+g.expr()+", "+g.expr()+")", "d", "n", "f")

@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"unicode/utf16"
@@ -18,6 +19,23 @@ func (m *machine) htmlJSON(v, indent Value) string {
 	}
 	j.write(v)
 	return m.text(htmlSafe.Replace(j.out.String()))
+}
+
+// MarshalJSON is the dict as JSON, its keys sorted.
+func (d *Dict) MarshalJSON() ([]byte, error) { return marshal(d) }
+
+// MarshalJSON is the list as JSON.
+func (l *List) MarshalJSON() ([]byte, error) { return marshal(l) }
+
+func marshal(v Value) (text []byte, err error) {
+	defer func() {
+		if e := caught(recover()); e != nil {
+			err = &Error{Class: e.class, Text: e.text}
+		}
+	}()
+	j := &jsonWriter{m: &machine{ctx: context.Background()}, inside: map[Value]bool{}, between: ", "}
+	j.write(v)
+	return []byte(j.out.String()), nil
 }
 
 type jsonWriter struct {

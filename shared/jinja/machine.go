@@ -42,7 +42,7 @@ func (m *machine) step() {
 
 func (m *machine) late() {
 	if deadline, ok := m.ctx.Deadline(); ok && !time.Now().Before(deadline) {
-		raise(limitError, "rendering took too long")
+		raise(limitError, "rendering took longer than it may")
 	}
 	raise(limitError, "rendering was given up: %v", m.ctx.Err())
 }
