@@ -72,7 +72,6 @@ var doors = []struct {
 	{"github.com/wneessen/go-mail", "shared/mail"},
 	{"github.com/BurntSushi/toml", "shared/app"},
 	{"go.yaml.in/yaml", "shared/lavaresult"},
-	{"github.com/nikolalohinski/gonja", "shared/jobdef"},
 	{"github.com/goccy/go-yaml", "shared/pipeline"},
 	{"github.com/golang-jwt/jwt", "shared/auth"},
 	{"github.com/danielgtaylor/huma", "functions/api"},

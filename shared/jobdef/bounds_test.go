@@ -46,7 +46,7 @@ func TestTemplateSeesKernelCIsNames(t *testing.T) {
 			"6783a00a0000000000000001 1 {'extra': '-rc2-5-g111111111111', 'patchlevel': 1, 'sublevel': 0, 'version': 6}"},
 		{`{{ deep }} {{ both }}`, `{'a': [1, 2.0, None, True, "it's"], 'b': {}} job`},
 		{`{{ fragment_configs }}`, `{'CONFIG_A=y': {'configs': ['CONFIG_A=y']}}`},
-		{`{{ kci_yaml_dump(deep) }}`, `{"a":[1,2,null,true,"it's"],"b":{}}`},
+		{`{{ kci_yaml_dump(deep) }}`, "a:\n- 1\n- 2.0\n- null\n- true\n- it's\nb: {}\n"},
 		{`{% for key, value in deep.items() %}{{ key }};{% endfor %}{{ 'a' in deep }} {{ deep.get('c', 'none') }}`, "a;b;True none"},
 		{`{% set l = [] %}{% do l.append(name) %}{{ l | join(',') }}`, "job"},
 	} {
@@ -64,37 +64,59 @@ func TestTemplateSeesKernelCIsNames(t *testing.T) {
 
 func TestHostileTemplateEndsInAnErrorThatSaysWhy(t *testing.T) {
 	for _, tc := range []struct{ text, cause string }{
-		{`{{ kci_raise("no dtb for " ~ name) }}`, `template "t.jinja2" of job "job": no dtb for job`},
+		{`{{ kci_raise("no dtb for " ~ name) }}`, `template "t.jinja2" of job "job": t.jinja2, line 1: no dtb for job`},
 		{`{% if kci_raise("in a condition") %}{% endif %}`, "in a condition"},
-		{`{% for i in range(1000000000) %}{% endfor %}`, "range has more than 100000 items"},
-		{`{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}`, "rendering took longer than 1s"},
+		{`{% for i in range(1000000000) %}{% endfor %}`, "more than 20000000 steps"},
+		{`{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}`, "took longer than it may"},
 		{`{% for i in range(99999) %}{{ "aaaaaaaaaaaaaaaa" }}{% endfor %}`, "longer than 1048576 bytes"},
 		{`{{ "a" * 5000000 }}`, "longer than 1048576 bytes"},
 		{`{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}`, "nested too deeply"},
 		{`{% block a %}{{ self.a() }}{% endblock %}`, "nested too deeply"},
 		{`{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}`, "nested too deeply"},
-		{`{% include "t.jinja2" %}`, "more than 100 templates"},
-		{`{% extends "t.jinja2" %}`, "more than 100 templates"},
-		{`{% include "../t.jinja2" %}`, "below the folders"},
-		{`{% include "/etc/hostname" %}`, "below the folders"},
-		{`{% extends "../../etc/hostname" %}`, "below the folders"},
+		{`{% include "t.jinja2" %}`, "nested too deeply"},
+		{`{% extends "t.jinja2" %}`, "nested too deeply"},
+		{`{% include "../t.jinja2" %}`, "no such template"},
+		{`{% include "/etc/hostname" %}`, "no such template"},
+		{`{% extends "../../etc/hostname" %}`, "no such template"},
 		{`{% include "missing" %}`, "no such template"},
-		{`{{ 1 % 0 }}`, "divide by zero"},
+		{`{{ 1 % 0 }}`, "ZeroDivisionError"},
 		{`{{ name `, "expected"},
 		{`{{ missing | quote }}`, "the value is missing"},
 		{`{{ node.data | quote }}`, "must be a string"},
 		{`{{ nul | quote }}`, "NUL"},
-		{`{{ [1, 2] | random }}`, "not available"},
+		{`{{ undefined + "x" }}`, "UndefinedError"},
+		{`{{ "a" * 1000000000 }}`, "more than 268435456 bytes"},
+		{`{{ 10 ** 1000000000 }}`, "more than 268435456 bytes"},
+		{`{{ "%1000000000d" % 1 }}`, "too big"},
+		{`{% set ns = namespace(s="ab") %}{% for i in range(99) %}{% set ns.s = ns.s + ns.s %}{% endfor %}`, "more than 268435456 bytes"},
+		{`{{ range(1000000000) | list }}`, "more than 268435456 bytes"},
+		{`{% set l = [] %}{% for i in range(2000) %}{% set l = [l] %}{% do l.append(l) %}{% endfor %}{{ "(" * 500 }}` + strings.Repeat("{{ [", 300), "nested too deeply"},
 		{`{{ lipsum() }}`, "not available"},
 	} {
 		limit := 5 * time.Minute // the other bounds come first, on a slow machine too
-		if strings.Contains(tc.cause, "longer than 1s") {
-			limit = time.Second
+		if strings.Contains(tc.cause, "longer than it may") {
+			limit = 50 * time.Millisecond
 		}
 		out, err := render(t, limit, tc.text, map[string]any{"nul": "a\x00b"})
 		if !errors.Is(err, errs.Invalid) || !strings.Contains(err.Error(), tc.cause) || len(err.Error()) > 1000 {
 			t.Errorf("%s: %.100q, %v; want %q", tc.text, out, err, tc.cause)
 		}
+	}
+}
+
+func TestChanceIsTheSameForTheSameJob(t *testing.T) {
+	r := mustNew(t, folder(t, "t.jinja2", `{{ range(1000000) | random }}`))
+	p := params("t.jinja2", nil)
+	first, err := r.Render(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := r.Render(p); again != first {
+		t.Errorf("%s, then %s", first, again)
+	}
+	p.Node.ID = "6783a00a0000000000000002"
+	if other, _ := r.Render(p); other == first {
+		t.Errorf("another job has %s, too", other)
 	}
 }
 

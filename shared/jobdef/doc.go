@@ -1,6 +1,6 @@
 // Package jobdef makes job definitions: it renders the Jinja2 template that a
-// job names with what is known of the job, its node, platform and runtime. It
-// is the only door to gonja.
+// job names with what is known of the job, its node, platform and runtime. The
+// templates are KernelCI's, unchanged: package jinja renders them as Python does.
 //
 // Templates are looked up by name in the given folders, in order, and then
 // among the embedded ones, which are POSIX shell scripts for the shell runtime
@@ -30,8 +30,9 @@
 // for the shipped templates: name, configs (its lines) and target (of the kernel's
 // make).
 //
-// The globals kci_raise(msg) and kci_yaml_dump(data) are KernelCI's. A dict or list
-// that is printed is a Python literal, its keys sorted.
+// The globals kci_raise(msg) and kci_yaml_dump(data) are KernelCI's. The dicts of
+// the configuration have their keys sorted. The filter random takes its chance
+// from the node's id: the same job has the same text.
 //
 // The filter quote makes one word of a POSIX shell out of a value. Every value
 // in a shell template goes through it; one that is missing, that is no scalar
@@ -40,23 +41,19 @@
 // # Bounds
 //
 // A definition has at most 1 MiB, a template too, and rendering takes at most
-// ten seconds, five thousand frames of stack and a hundred reads of templates;
-// range() has at most 100,000 items. What goes beyond is an Invalid error.
+// ten seconds; package jinja bounds steps, memory and nesting. What goes beyond
+// is an Invalid error.
 //
 // # Decisions
 //
-// Each Render parses its templates anew. A cache would save about a
-// millisecond a job; the price of it is state, and gonja's guards (deadline,
-// depth) belong to one rendering.
+// Each Render parses its templates anew. A cache would save less than a
+// millisecond a job; the price of it is state.
 //
 // A word in braces that stands for nothing ends the job with a message: KernelCI's
 // scheduler dies of it. A fragment that is not configured does too: KernelCI builds
 // a kernel without it.
 //
-// The guards are nodes put into the body of each loop, macro and block, because
-// gonja has no hook and cannot be interrupted. A single expression cannot be
-// stopped: one that takes too much time is left to itself after the deadline,
-// one that takes too much memory is the template's author's fault. Templates
-// come from whoever may run code on the jobs' machines; parameters and nodes
-// come from anybody and are values only, never template text.
+// Templates come from whoever may run code on the jobs' machines, and are bounded
+// all the same; parameters and nodes come from anybody and are values only, never
+// template text.
 package jobdef

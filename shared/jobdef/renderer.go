@@ -1,20 +1,19 @@
 package jobdef
 
 import (
+	"context"
 	"embed"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
+	"math/rand/v2"
 	"os"
-	"path"
 	"strings"
 	"time"
-	"unicode/utf8"
-
-	"github.com/nikolalohinski/gonja/v2/config"
-	"github.com/nikolalohinski/gonja/v2/exec"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
+	"github.com/kernelflow/kernelflow/shared/jinja"
 )
 
 //go:embed templates
@@ -24,9 +23,8 @@ var embedded embed.FS
 const (
 	maxOutput   = 1 << 20 // bytes of a definition
 	maxTemplate = 1 << 20 // bytes of one template
-	maxReads    = 100     // templates read, each as often as it is used
 	maxTime     = 10 * time.Second
-	maxCause    = 600 // bytes of gonja's text in an error
+	maxCause    = 600 // bytes of the cause in an error
 )
 
 // Renderer makes job definitions from templates. It is safe for concurrent use.
@@ -56,7 +54,7 @@ func New(dirs ...string) (*Renderer, error) {
 
 // Has says whether there is such a template.
 func (r *Renderer) Has(template string) bool {
-	_, err := r.read(template)
+	_, err := r.Source(template)
 	return err == nil
 }
 
@@ -73,101 +71,44 @@ func (r *Renderer) Render(p Params) (string, error) {
 	return text, nil
 }
 
-// cause is an error's text, cut: gonja may quote a whole template.
+// cause is an error's text, cut: it may quote what is in the template.
 func cause(err error) string {
 	text := strings.ToValidUTF8(err.Error(), "\uFFFD")
 	if len(text) <= maxCause {
 		return text
 	}
-	// The end says most: gonja wraps from the outside in.
-	tail := text[len(text)-maxCause:]
-	for len(tail) > 0 && !utf8.RuneStart(tail[0]) {
-		tail = tail[1:]
-	}
-	return "..." + tail
+	return strings.ToValidUTF8(text[:maxCause], "") + "..."
 }
 
-// render runs gonja in a goroutine of its own, which nothing but its guards can
-// stop.
 func (r *Renderer) render(p Params) (string, error) {
 	data, err := values(p)
 	if err != nil {
 		return "", err
 	}
-	type result struct {
-		text string
-		err  error
+	ctx, cancel := context.WithTimeout(context.Background(), r.limit)
+	defer cancel()
+	engine := &jinja.Engine{
+		Loader:    r,
+		Globals:   map[string]jinja.Function{"kci_raise": {Signature: "msg", Call: raise}},
+		Filters:   map[string]jinja.Function{"quote": {Signature: "value", Call: quote}},
+		Random:    chance(p),
+		MaxOutput: maxOutput,
 	}
-	g := &guard{until: time.Now().Add(r.limit), limit: r.limit}
-	done := make(chan result, 1)
-	go func() {
-		text, err := execute(r, g, p.Job.Template, data)
-		done <- result{text, err}
-	}()
-	patience := time.NewTimer(r.limit + time.Second)
-	defer patience.Stop()
-	select {
-	case got := <-done:
-		return got.text, got.err
-	case <-patience.C:
-		return "", g.late()
-	}
+	return engine.Render(ctx, p.Job.Template, data)
 }
 
-func execute(r *Renderer, g *guard, template string, data map[string]any) (text string, err error) {
-	defer func() {
-		// gonja panics where Python raises: division by zero, for example.
-		if fault := recover(); fault != nil {
-			err = fmt.Errorf("%v", fault)
-		}
-		if g.raised != nil {
-			err = g.raised
-		}
-	}()
-	environment, err := g.environment()
-	if err != nil {
-		return "", err
+// raise is kci_raise: the template's own error.
+func raise(args []jinja.Value) (jinja.Value, error) {
+	text, err := jinja.Text(args[0])
+	if err == nil {
+		err = errors.New(text)
 	}
-	parsed, err := exec.NewTemplate(template, config.New(), &loader{renderer: r, guard: g}, environment)
-	if err != nil {
-		// The outermost text quotes the whole template.
-		if inner := errors.Unwrap(err); inner != nil {
-			err = inner
-		}
-		return "", err
-	}
-	out := &output{guard: g}
-	if err := parsed.Execute(out, exec.NewContext(data)); err != nil {
-		return "", err
-	}
-	return out.String(), nil
+	return nil, err
 }
 
-// read finds a template by its name.
-func (r *Renderer) read(name string) ([]byte, error) {
-	if !fs.ValidPath(name) || strings.ContainsAny(name, "\\\x00") || path.Base(name) == "." {
-		return nil, errs.New(errs.Invalid, "template %.200q: must be a path below the folders of templates", name)
-	}
-	for _, folder := range r.folders {
-		text, err := readFile(folder, name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("template %.200q: %w", name, errs.Wrap(errs.Invalid, err))
-		}
-		return text, nil
-	}
-	return nil, errs.New(errs.NotFound, "template %.200q: there is no such template", name)
-}
-
-func readFile(folder fs.FS, name string) ([]byte, error) {
-	info, err := fs.Stat(folder, name)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxTemplate {
-		return nil, fmt.Errorf("must be a regular file of at most %d bytes", maxTemplate)
-	}
-	return fs.ReadFile(folder, name)
+// chance is the randomness of a job's template: the same each time.
+func chance(p Params) func(int) int {
+	seed := fnv.New64a()
+	_, _ = seed.Write([]byte(p.Node.ID))
+	return rand.New(rand.NewPCG(seed.Sum64(), 0)).IntN
 }

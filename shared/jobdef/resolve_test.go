@@ -3,11 +3,11 @@ package jobdef
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
+	"github.com/kernelflow/kernelflow/shared/jinja"
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/pipeline"
 )
@@ -104,7 +104,8 @@ func TestADeviceTreeIsAnArtifactOfTheTemplatesNodeAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(v["node"]); !strings.Contains(got, "https://x/a.dtb") || p.Node.Artifacts["dtb"] != "" {
+	got, err := jinja.Text(v["node"])
+	if err != nil || !strings.Contains(got, "https://x/a.dtb") || p.Node.Artifacts["dtb"] != "" {
 		t.Errorf("the node is %s; its artifacts are %v", got, p.Node.Artifacts)
 	}
 }

@@ -144,7 +144,7 @@ cd source
 say "building ${image##*/} for $arch with $compiler"
 logged "$TMPDIR/build.log" build
 
-printf '%s\n' '{"arch":"arm64","compiler":"clang-17","config_full":"defconfig+hardening.config+tiny+virt.config","defconfig":["defconfig","hardening.config"],"kernel_type":"Image"}' >"$KCI_RESULTS/data.json"
+printf '%s\n' '{"arch": "arm64", "compiler": "clang-17", "config_full": "defconfig+hardening.config+tiny+virt.config", "defconfig": ["defconfig", "hardening.config"], "kernel_type": "Image"}' >"$KCI_RESULTS/data.json"
 cp "$KCI_RESULTS/data.json" "$artifacts/metadata"
 if [ "$status" -ne 0 ]; then
 	[ -e "$KCI_RESULTS/error" ] || {

@@ -111,7 +111,7 @@ logged "$TMPDIR/build.log" build
 [ "$status" -ne 0 ] || keep ./'libsample.a' || status=1
 [ "$status" -ne 0 ] || keep ./'it'\''s; reboot' || status=1
 
-printf '%s\n' '{"arch":"native","compiler":"gcc","config_full":"sample","defconfig":"sample","kernel_type":null}' >"$KCI_RESULTS/data.json"
+printf '%s\n' '{"arch": "native", "compiler": "gcc", "config_full": "sample", "defconfig": "sample", "kernel_type": null}' >"$KCI_RESULTS/data.json"
 cp "$KCI_RESULTS/data.json" "$artifacts/metadata"
 if [ "$status" -ne 0 ]; then
 	[ -e "$KCI_RESULTS/error" ] || {

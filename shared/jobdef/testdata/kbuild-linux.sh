@@ -145,7 +145,7 @@ cd source
 say "building ${image##*/} for $arch with $compiler"
 logged "$TMPDIR/build.log" build
 
-printf '%s\n' '{"arch":"x86_64","compiler":"gcc-12","config_full":"tinyconfig+serial+CONFIG_64BIT=y","defconfig":"tinyconfig","kernel_type":"bzImage"}' >"$KCI_RESULTS/data.json"
+printf '%s\n' '{"arch": "x86_64", "compiler": "gcc-12", "config_full": "tinyconfig+serial+CONFIG_64BIT=y", "defconfig": "tinyconfig", "kernel_type": "bzImage"}' >"$KCI_RESULTS/data.json"
 cp "$KCI_RESULTS/data.json" "$artifacts/metadata"
 if [ "$status" -ne 0 ]; then
 	[ -e "$KCI_RESULTS/error" ] || {

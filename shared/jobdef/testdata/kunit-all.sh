@@ -109,7 +109,7 @@ logged "$TMPDIR/kunit.log" run
 for file in .config:_config test.log:test_log; do
 	[ ! -e ".kunit/${file%%:*}" ] || cp ".kunit/${file%%:*}" "$artifacts/${file##*:}"
 done
-printf '%s\n' '{"arch":"x86_64"}' >"$KCI_RESULTS/data.json"
+printf '%s\n' '{"arch": "x86_64"}' >"$KCI_RESULTS/data.json"
 sed -n '/TAP version/,$p' "$TMPDIR/kunit.log" >"$TMPDIR/kunit.ktap"
 if [ ! -s "$TMPDIR/kunit.ktap" ]; then
 	why=$(first_error "$TMPDIR/kunit.log")
