@@ -15,6 +15,7 @@ import (
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/storage/blob"
+	"github.com/kernelflow/kernelflow/shared/store"
 	"github.com/kernelflow/kernelflow/shared/store/sqlite"
 	"github.com/kernelflow/kernelflow/shared/telemetry"
 )
@@ -230,5 +231,17 @@ func TestOldTelemetryGoes(t *testing.T) {
 	check(t, e.relay(e.st, 0).Tick(t.Context()))
 	if n, err := e.st.CountTelemetry(t.Context(), telemetry.Filter{}); err != nil || n != 7 {
 		t.Errorf("%d events are left, want 7: %v", n, err)
+	}
+}
+
+func TestOldDecisionsGo(t *testing.T) {
+	e := newEstate(t)
+	for i := range 10 {
+		check(t, e.st.PutDecided(t.Context(), store.Decided{Event: fmt.Sprint(i), Node: node.DeriveID("", "a"), Time: e.now.Add(time.Duration(i) * 20 * time.Minute), Body: []byte("x")}))
+	}
+	e.now = e.now.Add(2 * time.Hour)
+	check(t, e.relay(e.st, 0).Tick(t.Context()))
+	if _, n, err := e.st.FindDecided(t.Context(), node.DeriveID("", "a"), 1, 0); err != nil || n != 7 {
+		t.Errorf("%d decisions are left, want 7: %v", n, err)
 	}
 }
