@@ -160,6 +160,9 @@ func Write(w io.Writer, cfg *pipeline.Config, sub schedule.Subject) error {
 	}
 	p.runs(runs)
 	p.refused(refused)
+	if len(runs) == 0 {
+		p.closest(refused)
+	}
 	return p.err
 }
 
@@ -308,5 +311,22 @@ func (p *printer) nearest(s *schedule.Schedule, ev event.Node, entries int) {
 	}
 	for _, n := range near {
 		p.printf("  job %s at %s: %s\n", n.Entry.Job, n.Entry.Place, strings.Join(n.Differs, "; "))
+	}
+}
+
+// closest names the jobs that the fewest rules are against.
+func (p *printer) closest(refused []schedule.Decision) {
+	against := func(d schedule.Decision) (reasons []string) {
+		for _, c := range d.Checks {
+			if c.Reason != "" {
+				reasons = append(reasons, c.Reason)
+			}
+		}
+		return reasons
+	}
+	slices.SortStableFunc(refused, func(a, b schedule.Decision) int { return cmp.Compare(len(against(a)), len(against(b))) })
+	p.printf("\nThe nearest:\n")
+	for _, d := range refused[:min(len(refused), mostNear)] {
+		p.printf("  %s: %s\n", what(d), strings.Join(against(d), "; "))
 	}
 }

@@ -110,6 +110,20 @@ func TestWhenNothingMatchesTheNearestIsNamed(t *testing.T) {
 	}
 }
 
+func TestWhenNoJobRunsTheOneWithTheFewestRulesAgainstItComesFirst(t *testing.T) {
+	got, err := explained(t, `{"node":{"kind":"checkout","name":"checkout","path":["checkout"],"state":"available","jobfilter":["third"]}}`)
+	const want = `
+The nearest:
+  kver on shell (all.yaml:11): jobfilter "third" has no "kver"
+  build on any lava, 2 platforms (all.yaml:12): jobfilter "third" has no "build"
+  third on any lava, 2 platforms (all.yaml:14): rules of job third: tree is not known, and must be one of "next"
+  other on shell (all.yaml:13): jobfilter "third" has no "other"; rules of job other: tree is not known, and must be one of "next"
+`
+	if err != nil || !strings.Contains(got, "Runs: 0\n") || !strings.HasSuffix(got, want) {
+		t.Errorf("%v\n%s\nwant\n%s", err, got, want)
+	}
+}
+
 func TestABadEventNamesItsKey(t *testing.T) {
 	for event, want := range map[string]string{
 		`[]`:                     "the event: ",
