@@ -13,6 +13,7 @@
 //   - lavaresult: what a LAVA lab says of a job, as nodes.
 //   - patch: what a patch from a stranger may be, and where it may come from.
 //   - jinja: templates, rendered as Python's Jinja2 renders them.
+//   - yaml: YAML, read as Python reads it.
 //   - telemetry: what happened to a service's work, and what stands out of it.
 //
 // What is kept and carried, an interface each, with its drivers below it and

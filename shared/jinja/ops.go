@@ -38,7 +38,9 @@ func hash(v Value) any {
 		return *v
 	case *Undefined:
 		return special("Undefined")
-	case *List, *Dict, *view:
+	case *YAMLTime:
+		return "time " + v.Text
+	case *List, *Dict, *view, *slicing:
 		raise(typeError, "unhashable type: '%s'", typeName(v))
 	}
 	return v

@@ -92,10 +92,10 @@ func (w *yamlWriter) anchorAll(items []Value) {
 	}
 }
 
-// isContainer says what may be an alias.
+// isContainer says what may be an alias: what is an object of its own.
 func (w *yamlWriter) isContainer(v Value) bool {
 	switch v := v.(type) {
-	case *List, *Dict:
+	case *List, *Dict, *YAMLTime:
 		return true
 	case *Tuple:
 		return len(v.items) > 0
@@ -198,6 +198,9 @@ func (w *yamlWriter) isSimple(key Value) bool {
 	if t, ok := key.(*Tuple); ok {
 		return len(t.items) == 0 || w.written[t]
 	}
+	if w.isContainer(key) && w.written[key] {
+		return true
+	}
 	text, tag := w.scalarText(key)
 	a := analyze(text)
 	return len("!!"+tag)+size(text) < 128 && text != "" && !a.multiline
@@ -212,6 +215,8 @@ func (w *yamlWriter) scalarText(v Value) (text, tag string) {
 		return fmt.Sprint(v), "bool"
 	case string:
 		return v, "str"
+	case *YAMLTime:
+		return v.Text, "timestamp"
 	case float64:
 		text := floatRepr(v)
 		switch {
@@ -237,7 +242,7 @@ func (w *yamlWriter) scalar(v Value, place yamlPlace) {
 	defer func(before int) { w.indent = before }(w.indent)
 	w.indent = max(w.indent, 0) + 2
 	switch {
-	case resolveYAML(text) == tag && a.blockPlain && !(place == yamlKey && (text == "" || a.multiline)):
+	case YAMLTag(text) == tag && a.blockPlain && !(place == yamlKey && (text == "" || a.multiline)):
 		w.plain(chars, split, place == yamlRoot)
 	case a.singleQuoted && !(place == yamlKey && a.multiline):
 		w.singleQuoted(chars, split)
@@ -245,6 +250,10 @@ func (w *yamlWriter) scalar(v Value, place yamlPlace) {
 		w.doubleQuoted(chars, split)
 	}
 }
+
+// YAMLTime is a date, or a date and time, in the form that PyYAML prints: an
+// object, which can be there twice.
+type YAMLTime struct{ Text string }
 
 // yamlTypes are the forms of plain scalars in YAML 1.1; what has none is a str.
 var yamlTypes = []struct {
@@ -262,8 +271,9 @@ var yamlTypes = []struct {
 	{"yaml", "!&*", regexp.MustCompile(`^[!&*]\n?$`)},
 }
 
-// resolveYAML is the tag of a plain scalar.
-func resolveYAML(text string) string {
+// YAMLTag is the type, by its short name, that YAML 1.1 gives a scalar without
+// quotes: int, float, bool, null, timestamp, merge, value, yaml or str.
+func YAMLTag(text string) string {
 	if text == "" {
 		return "null"
 	}

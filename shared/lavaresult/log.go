@@ -12,9 +12,8 @@ import (
 	"strings"
 	"unicode"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/kernelflow/kernelflow/shared/runtime"
+	"github.com/kernelflow/kernelflow/shared/yaml"
 )
 
 // maxLine bounds an entry of a log, bytes; of a longer one the rest is dropped.
