@@ -2,11 +2,14 @@ package api
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/schedule"
 )
@@ -28,10 +31,22 @@ type scheduleInput struct {
 type scheduleOutput struct{ Body schedulePage }
 
 type schedulePage struct {
+	Origin origin      `json:"origin" doc:"the decision that created this node itself; null where none is kept"`
 	Items  []scheduled `json:"items" doc:"an event each"`
 	Total  int64       `json:"total" doc:"events that were decided about and are still kept"`
 	Limit  int         `json:"limit"`
 	Offset int         `json:"offset"`
+}
+
+// origin is what was decided about an event, or null.
+type origin struct{ of *scheduled }
+
+// MarshalJSON implements json.Marshaler.
+func (o origin) MarshalJSON() ([]byte, error) { return json.Marshal(o.of) }
+
+// Schema implements huma.SchemaProvider.
+func (origin) Schema(registry huma.Registry) *huma.Schema {
+	return orNull[scheduled]{}.Schema(registry)
 }
 
 // scheduled is what was decided about one event.
@@ -77,13 +92,18 @@ func (f *Function) nodeSchedule(ctx context.Context, in *scheduleInput) (*schedu
 		return nil, f.fail(ctx, err)
 	}
 	kept, total, err := f.store.FindDecided(ctx, id, in.Limit, in.Offset)
-	if err == nil && total == 0 {
-		_, err = f.store.Get(ctx, id) // of a node that is gone the decisions are told all the same
-	}
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	page := schedulePage{Items: make([]scheduled, len(kept)), Total: total, Limit: in.Limit, Offset: in.Offset}
+	n, err := f.store.Get(ctx, id)
+	if err != nil && (total == 0 || !errors.Is(err, errs.NotFound)) { // of a node that is gone the decisions are told all the same
+		return nil, f.fail(ctx, err)
+	}
+	from, err := f.origin(ctx, n)
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
+	page := schedulePage{Origin: from, Items: make([]scheduled, len(kept)), Total: total, Limit: in.Limit, Offset: in.Offset}
 	for i, d := range kept {
 		r, err := schedule.Unpack(d.Body)
 		if err != nil {
@@ -92,6 +112,35 @@ func (f *Function) nodeSchedule(ctx context.Context, in *scheduleInput) (*schedu
 		page.Items[i] = in.show(r)
 	}
 	return &scheduleOutput{Body: page}, nil
+}
+
+// mostOrigins is how many events of a parent are looked through for the one that
+// created a node, the newest first.
+const mostOrigins = 50
+
+// origin looks for the decision that created n.
+func (f *Function) origin(ctx context.Context, n node.Node) (origin, error) {
+	if n.Parent == "" || n.Kind == node.KindTest {
+		return origin{}, nil
+	}
+	kept, _, err := f.store.FindDecided(ctx, n.Parent, mostOrigins, 0)
+	if err != nil {
+		return origin{}, err
+	}
+	for _, d := range kept {
+		r, err := schedule.Unpack(d.Body)
+		if err != nil {
+			return origin{}, err
+		}
+		i := slices.IndexFunc(r.Outcomes, func(o schedule.Outcome) bool { return o.Node == n.ID })
+		if i < 0 {
+			continue
+		}
+		r.Outcomes = r.Outcomes[i : i+1]
+		s := new(scheduleInput).show(r)
+		return origin{&s}, nil
+	}
+	return origin{}, nil
 }
 
 // show turns a record into what is answered.

@@ -90,7 +90,7 @@ func TestANodeTellsWhyItsJobsWereCreatedOrNot(t *testing.T) {
 					t.Errorf("%s: %s, want %s", query, got, want)
 				}
 			}
-			s.want("", "GET", "/latest/node/"+id+"/schedule?limit=1&offset=1&job=kunit", "", 200, `{"items":[{"event":"first","channel":"node",`+
+			s.want("", "GET", "/latest/node/"+id+"/schedule?limit=1&offset=1&job=kunit", "", 200, `{"origin":null,"items":[{"event":"first","channel":"node",`+
 				`"time":"2025-01-12T08:00:00.000000","kind":"checkout","name":"checkout","state":"available","result":"pass","previous_state":"running",`+
 				`"retry_counter":0,"created":1,"decisions":[{"job":"kunit","kind":"job","runtime":null,"runtime_type":"lava","platforms":["board","shell"],`+
 				`"entry":"a.yaml:2","created":false,"node":null,"reason":"rules of job kunit: branch \"x\" is denied","rules":[`+
@@ -103,10 +103,29 @@ func TestANodeTellsWhyItsJobsWereCreatedOrNot(t *testing.T) {
 func TestWithoutDecisionsANodesScheduleIsEmpty(t *testing.T) {
 	s := newSite(t)
 	n := s.create(s.bob, checkoutBody)
-	s.want("", "GET", "/latest/node/"+string(n.ID)+"/schedule", "", 200, `{"items":[],"total":0,"limit":10,"offset":0}`)
+	s.want("", "GET", "/latest/node/"+string(n.ID)+"/schedule", "", 200, `{"origin":null,"items":[],"total":0,"limit":10,"offset":0}`)
 	s.want("", "GET", "/latest/node/65f0000000000000000000ff/schedule", "", 404, "")
 	s.want("", "GET", "/latest/node/nonsense/schedule", "", 400, "")
 	for _, query := range []string{"created=maybe", "created=", "limit=0", "limit=51", "offset=-1"} {
 		s.want("", "GET", "/latest/node/"+string(n.ID)+"/schedule?"+query, "", 422, "")
+	}
+}
+
+func TestAJobTellsWhyItWasCreated(t *testing.T) {
+	var st store.Store
+	s := newSite(t, func(o *api.Options) { st, _ = o.Store.(store.Store) })
+	parent := s.create(s.bob, checkoutBody)
+	decide(t, st, parent.ID)
+	for id, want := range map[node.ID]string{
+		"65f0000000000000000000a2": `{"origin":{"event":"first",`,
+		"65f0000000000000000000a3": `{"origin":null,`,
+	} {
+		_, err := st.Create(t.Context(), node.Node{ID: id, Kind: node.KindJob, Name: "kver", Path: []string{"checkout", "kver"}, Parent: parent.ID,
+			Data: map[string]any{"runtime": "shell", "platform": string(id)}})
+		check(t, err)
+		answer := s.want("", "GET", "/latest/node/"+string(id)+"/schedule", "", 200, "")
+		if !strings.HasPrefix(answer, want) || strings.Contains(answer, "kunit") {
+			t.Errorf("%s: %s", id, answer)
+		}
 	}
 }
