@@ -14,6 +14,7 @@ type (
 	constant struct {
 		value   Value
 		nameErr bool // Jinja2 writes it as a name that Python does not know: inf, nan
+		copied  bool // it can be changed: each run has its own
 	}
 	name struct {
 		at

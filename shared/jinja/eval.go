@@ -3,6 +3,7 @@ package jinja
 import (
 	"math"
 	"math/big"
+	"slices"
 	"strings"
 )
 
@@ -48,12 +49,15 @@ func (a *activation) write(text string) {
 // refusal is the value of a constant that we cannot compute.
 type refusal struct{ cause *exception }
 
-func (c *constant) eval(*activation) Value {
+func (c *constant) eval(a *activation) Value {
 	if r, ok := c.value.(refusal); ok {
 		panic(r.cause)
 	}
 	if c.nameErr {
-		raise(nameError, "name '%s' is not defined", strings.TrimPrefix(floatRepr(toFloat(c.value)), "-"))
+		raise(nameError, "name 'inf' is not defined")
+	}
+	if c.copied {
+		return a.m.fresh(c.value)
 	}
 	return c.value
 }
@@ -380,16 +384,91 @@ func (l *linker) printed(value Value) (text string, ok bool) {
 	return l.engine.folding().str(value), true
 }
 
-// foldedConstant is what a folded value is written as, or nil if it is not.
+// foldedConstant is what a folded value is written as, or nil if it is not: as
+// Python's repr, which makes a new list each time it is run.
 func foldedConstant(value Value) *constant {
+	if !hasSafeRepr(value) {
+		return nil
+	}
+	c := &constant{value: value}
+	c.examine(value)
+	return c
+}
+
+// examine looks for what Python cannot read again.
+func (c *constant) examine(value Value) {
 	switch v := value.(type) {
-	case nil, bool, int, string, Markup, refusal:
-		return &constant{value: v}
 	case float64:
-		return &constant{value: v, nameErr: math.IsInf(v, 0) || math.IsNaN(v)}
+		c.nameErr = c.nameErr || math.IsInf(v, 0) || math.IsNaN(v)
 	case *big.Int:
 		intText(v)
-		return &constant{value: v}
+	case *List:
+		c.examineAll(v.Items)
+	case *Tuple:
+		c.examineAll(v.items)
+	case *Dict:
+		c.copied = true
+		for k, item := range v.All {
+			c.examine(k)
+			c.examine(item)
+		}
 	}
-	return nil
+}
+
+func (c *constant) examineAll(items []Value) {
+	c.copied = true
+	for _, item := range items {
+		c.examine(item)
+	}
+}
+
+func hasSafeRepr(value Value) bool {
+	switch v := value.(type) {
+	case nil, bool, int, float64, string, Markup, refusal, *big.Int:
+		return true
+	case *List:
+		return allSafe(v.Items)
+	case *Tuple:
+		return v.fields == nil && allSafe(v.items)
+	case *Dict:
+		for k, item := range v.All {
+			if !hasSafeRepr(k) || !hasSafeRepr(item) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+func allSafe(items []Value) bool {
+	return !slices.ContainsFunc(items, func(item Value) bool { return !hasSafeRepr(item) })
+}
+
+// fresh is a copy of a value, for a template to change.
+func (m *machine) fresh(value Value) Value {
+	m.step()
+	switch v := value.(type) {
+	case *List:
+		return newList(m.freshAll(v.Items)...)
+	case *Tuple:
+		return newTuple(m.freshAll(v.items)...)
+	case *Dict:
+		out := NewDict()
+		for k, item := range v.All {
+			m.spend(64)
+			out.Set(m.fresh(k), m.fresh(item))
+		}
+		return out
+	}
+	return value
+}
+
+func (m *machine) freshAll(items []Value) []Value {
+	m.spend(16 * len(items))
+	out := make([]Value, len(items))
+	for i, item := range items {
+		out[i] = m.fresh(item)
+	}
+	return out
 }

@@ -317,7 +317,9 @@ func (m *machine) sortedDicts(v Value) Value {
 	switch v := v.(type) {
 	case *Dict:
 		out := NewDict()
-		for _, k := range m.sorted(v.keys(), func(k Value) Value { return k }, false) {
+		keys := v.keys()
+		slices.SortStableFunc(keys, m.safeOrder)
+		for _, k := range keys {
 			value, _ := v.Get(k)
 			out.Set(k, m.sortedDicts(value))
 		}
@@ -336,6 +338,25 @@ func (m *machine) sortedDicts(v Value) Value {
 		return out
 	}
 	return v
+}
+
+// safeOrder is how pprint sorts: keys that cannot be compared by their classes.
+func (m *machine) safeOrder(a, b Value) (order int) {
+	m.step()
+	if try(func() {
+		switch {
+		case m.order("<", a, b):
+			order = -1
+		case m.order("<", b, a):
+			order = 1
+		}
+	}, typeError) == nil {
+		return order
+	}
+	if typeName(a) == typeName(b) {
+		raise(unsupported, "pprint of keys that Python sorts by their address")
+	}
+	return strings.Compare(typeName(a), typeName(b))
 }
 
 func filterAbs(m *machine, a []Value) Value {

@@ -23,10 +23,12 @@ type generator struct {
 	macros []string
 	parts  map[string]string // further templates
 	loops  int
+	// tame templates keep to what goes well mostly: else nearly all end in errors.
+	tame bool
 }
 
 func generate(r *rand.Rand) job {
-	g := &generator{r: r, parts: map[string]string{}, names: []string{"v", "w", "undef"}}
+	g := &generator{r: r, parts: map[string]string{}, names: []string{"v", "w", "undef"}, tame: r.IntN(3) > 0}
 	main := g.main()
 	g.parts["main"] = main
 	return job{Templates: g.parts, Name: "main", Params: json.RawMessage(params)}
@@ -42,7 +44,7 @@ func (g *generator) main() string {
 		return g.child()
 	case 2:
 		g.parts["part"] = g.body(2)
-		return g.body(2) + g.pick("{% include 'part' %}", "{% include ['none', 'part'] %}", "{% include 'none' ignore missing %}", "{% include 'part' without context %}", "{% include 'none' %}") + g.body(1)
+		return g.body(2) + g.pick("{% include 'part' %}", "{% include ['none', 'part'] %}", "{% include 'none' ignore missing %}", "{% include 'part' without context %}", "{% for v in l %}{% include 'part' %}{% endfor %}", "{% include s %}") + g.body(1)
 	case 3:
 		g.parts["lib"] = g.tag("macro hello(a, b="+g.expr()+")") + g.body(1) + "{{ a }}{{ b }}" + g.tag("endmacro") + g.tag("set shown = "+g.expr()) + g.body(1)
 		return g.pick("{% import 'lib' as lib %}{{ lib.hello("+g.expr()+") }}{{ lib.shown }}{{ lib.hidden }}",
@@ -61,7 +63,7 @@ func (g *generator) child() string {
 	if g.chance(50) {
 		before = g.body(1)
 	}
-	parent := g.pick("'base'", "'middle'", "'ba' ~ 'se'", "'middle' if n else 'base'", "['base'][0]", "undef", "'none'")
+	parent := g.pick("'base'", "'middle'", "'ba' ~ 'se'", "'middle' if n else 'base'", "['base'][0]", "'base'", "'middle'", "undef")
 	return before + g.tag("extends "+parent) + g.body(1) + "{% block one %}" + g.pick("", "{{ super() }}", "{{ super.super() }}", "{{ self.two() }}") +
 		g.body(1) + "{% endblock one %}" + g.pick("", "{% block two %}"+g.body(1)+"{% endblock %}") + g.body(0)
 }
@@ -110,7 +112,11 @@ func (g *generator) statement() string {
 	case 9:
 		return g.tag("with v = "+g.expr()+", w = v") + g.body(1) + "{{ v }}{{ w }}" + g.tag("endwith")
 	case 10:
-		return g.tag("do "+g.pick("l", "ls", "lm", "c")+"."+g.pick("append(1)", "extend([1, 2])", "pop()", "insert(1, 'i')", "reverse()", "sort()", "remove(1)")) + "{{ l }}{{ ls }}"
+		what := g.pick("pop()", "reverse()", "sort()", "remove(1)")
+		if g.loops == 0 { // a list that grows under a loop never ends
+			what = g.pick("append(1)", "extend([1, 2])", "insert(1, 'i')", "append(l)")
+		}
+		return g.tag("do "+g.pick("l", "ls", "lm")+"."+what) + "{{ l }}{{ ls }}"
 	case 11:
 		return g.tag("do d."+g.pick("update({'z': 1})", "update(n=2)", "pop('a', 0)", "setdefault('q', [])", "clear()", "update([('a', 1)])", "popitem()")) + "{{ d }}"
 	case 12:
@@ -129,9 +135,9 @@ func (g *generator) name() string {
 }
 
 func (g *generator) ifTag() string {
-	out := g.tag("if "+g.expr()) + g.body(1)
+	out := g.tag("if "+g.operand()) + g.body(1)
 	for g.chance(30) {
-		out += g.tag("elif "+g.expr()) + g.body(1)
+		out += g.tag("elif "+g.operand()) + g.body(1)
 	}
 	if g.chance(50) {
 		out += g.tag("else") + g.body(1)
@@ -145,8 +151,8 @@ func (g *generator) forTag() string {
 	}
 	g.loops++
 	defer func() { g.loops-- }()
-	head := g.pick("for i in "+g.list(), "for k, v in d.items()", "for k, v in dn|dictsort", "for r in rows", "for i in range("+g.pick("3", "n", "1, 6, 2", "3, 0, -1", "z")+")",
-		"for c in "+g.str(), "for i, c in [(1, 'a'), [2, 'b']]", "for v in l", "for i in "+g.expr(), "for k in d")
+	head := g.pick("for i in ("+g.list()+")", "for k, v in d.items()", "for k, v in dn|dictsort", "for r in rows", "for i in range("+g.pick("3", "n", "1, 6, 2", "3, 0, -1", "z")+")",
+		"for c in "+g.str(), "for i, c in [(1, 'a'), [2, 'b']]", "for v in l", "for i in "+g.operand(), "for k in d", "for v in ("+g.list()+")")
 	if g.chance(25) {
 		head += " if " + g.pick("loop", "i", "v", "not i", "i != 1", "k", "r.x", g.expr())
 	}
@@ -171,7 +177,11 @@ func (g *generator) expr() string {
 	if g.depth > 7 {
 		return g.atom()
 	}
-	switch g.r.IntN(15) {
+	kinds := 15
+	if g.tame {
+		kinds = 10
+	}
+	switch g.r.IntN(kinds) {
 	case 0, 1:
 		return g.atom()
 	case 2, 3:
@@ -208,6 +218,9 @@ func (g *generator) small() string {
 }
 
 func (g *generator) atom() string {
+	if g.tame {
+		return g.pick("s", "t", "q", "n", "l", "ls", "d", "rows", "job", "f", "1", "'x'", "yes", "nil", "lm", "neg", "lines", g.pick(g.names...))
+	}
 	return g.pick("s", "t", "e", "q", "n", "z", "neg", "f", "g", "big", "yes", "no", "nil", "l", "ls", "lm", "le", "d", "de", "dn", "rows", "lines", "job", "job.params", "undef", g.pick(g.names...),
 		"1", "0", "-1", "'x'", "''", "'a b'", "\"it's\"", "'\\n'", "none", "true", "False", "1.0", "1e3", "0x1f", "1_000", "[]", "{}", "()", "'é' 'b'", "'\\u00e9\\x41'", "'<&>'")
 }

@@ -5,6 +5,8 @@ and answers each with a line: {"text": ...} or {"error": class, "message": ...}.
 """
 
 import json
+import resource
+import signal
 import sys
 
 import yaml
@@ -39,5 +41,14 @@ def answer(job):
         return {"error": type(exc).__name__, "message": str(exc)[:300]}
 
 
+def give_up(*_):
+    raise TimeoutError
+
+
+# What chance makes may take all memory, or forever.
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+signal.signal(signal.SIGALRM, give_up)
+
 for line in sys.stdin:
+    signal.alarm(10)
     print(json.dumps(answer(json.loads(line))), flush=True)
