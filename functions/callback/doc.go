@@ -33,8 +33,8 @@
 // Jobs and platforms of a patchset are checked as those of a checkout: a name that
 // does not exist would start nothing and say so nowhere.
 //
-// A retry is for the platform of its job. KernelCI runs it on all of them, which
-// whoever asks for one node did not mean.
+// A retry is for the platform and the runtime of its job. KernelCI runs it on all
+// of them, which whoever asks for one node did not mean.
 //
 // Patches are held in memory while they are checked, 64 MiB for a request and
 // two requests above one MiB at a time; the others wait. KernelCI has no bound on

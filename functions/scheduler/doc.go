@@ -43,6 +43,10 @@
 //
 // # Decisions
 //
+// A request for another attempt names the one before, to which the new node is
+// linked; that one is marked once the request is dealt with (node.SetRetried), also
+// when the configuration refuses it, so that nobody waits for it.
+//
 // The filters of a retry request choose what is tried again and are not passed
 // on: the new node has its parent's, or no test would run on a kernel that was
 // built again.
