@@ -17,6 +17,9 @@ func (l *loader) check() {
 		}
 	}
 	l.checkEntries()
+	for _, e := range l.config.Scheduler {
+		l.checkEvent(e)
+	}
 	for _, b := range l.config.BuildConfigs {
 		if _, ok := l.config.Trees[b.Tree]; !ok && b.Tree != "" {
 			l.problems.add(b.Place, "build_configs.%s: no tree %q%s", b.Name, b.Tree, nearestKey(b.Tree, l.config.Trees))
@@ -25,6 +28,46 @@ func (l *loader) check() {
 	for _, j := range l.config.Jobs {
 		l.checkJob(j)
 	}
+}
+
+// channelNode carries the events that start jobs.
+const channelNode = "node"
+
+// eventKeys are what an event about a node has.
+var eventKeys = []string{
+	"op", "id", "kind", "name", "path", "group", "state", "result", "owner", "data", "is_hierarchy", "previous_state", "previous_result",
+}
+
+// checkEvent warns of an entry that waits for what no event ever says.
+func (l *loader) checkEvent(e *Entry) {
+	if e.Channel != "" && e.Channel != channelNode {
+		l.problems.warn(e.Place, "scheduler entry of %s: nothing is started by channel %q%s", e.Job, e.Channel, nearest(e.Channel, []string{channelNode}))
+	}
+	oneOf := func(key string, known []string) {
+		if word, ok := e.Event[key].(string); ok && !slices.Contains(known, word) {
+			l.problems.warn(e.Place, "scheduler entry of %s: no event has %s %q%s", e.Job, key, word, nearest(word, known))
+		}
+	}
+	oneOf("op", []string{"created", "updated"})
+	oneOf("kind", asTexts(node.Kinds))
+	oneOf("state", asTexts(node.States))
+	oneOf("result", asTexts(node.Results))
+	if kind := e.Event["kind"]; kind == string(node.KindKbuild) || kind == string(node.KindJob) || kind == string(node.KindProcess) {
+		oneOf("name", slices.Collect(maps.Keys(l.config.Jobs)))
+	}
+	for _, key := range slices.Sorted(maps.Keys(e.Event)) {
+		if !slices.Contains(eventKeys, key) {
+			l.problems.warn(e.Place, "scheduler entry of %s: no event has a %q%s", e.Job, key, nearest(key, eventKeys))
+		}
+	}
+}
+
+func asTexts[T ~string](words []T) []string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = string(w)
+	}
+	return out
 }
 
 // absent is one name that entries use and that this configuration lacks.

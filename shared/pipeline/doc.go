@@ -16,7 +16,7 @@
 // an entry naming a missing job, a build config naming a missing tree: errors,
 // each with file, line and the nearest right name. An entry that names a
 // runtime or a platform which this configuration lacks is a warning (labs come
-// and go) and never fires.
+// and go) and never fires; so is one that waits for what no event says.
 //
 // # Decisions
 //

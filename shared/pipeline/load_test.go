@@ -109,11 +109,11 @@ func TestLoadReadsEverySection(t *testing.T) {
 
 func TestLoadMergesFilesInOrderOfTheirPaths(t *testing.T) {
 	c := mustLoad(t,
-		"b.yml", "scheduler: [{job: j, event: {channel: node, n: 2}, runtime: {name: r}}]",
-		"a/x.yaml", "scheduler: [{job: j, event: {channel: node, n: 1}, runtime: {name: r}}]",
+		"b.yml", "scheduler: [{job: j, event: {channel: node, owner: b}, runtime: {name: r}}]",
+		"a/x.yaml", "scheduler: [{job: j, event: {channel: node, owner: a}, runtime: {name: r}}]",
 		"base.yaml", "jobs: {j: {template: t}}\nruntimes: {r: {lab_type: shell}}\nplatforms: {shell: }",
 		".hidden/c.yaml", "nonsense: [", "..data/d.yaml", "nonsense: [", "notes.txt", "nonsense: [")
-	if len(c.Scheduler) != 2 || c.Scheduler[0].Event["n"] != 1 || c.Scheduler[1].Index != 1 {
+	if len(c.Scheduler) != 2 || c.Scheduler[0].Event["owner"] != "a" || c.Scheduler[1].Index != 1 {
 		t.Errorf("entries: %+v", c.Scheduler)
 	}
 }
@@ -148,6 +148,11 @@ func TestProblemsNameThePlaceAndTheNearestName(t *testing.T) {
 		"missing platform":      {fmt.Sprintf(entry, "kunit", "name: shell", "qem"), `x.yaml:2: warning: scheduler: no platform "qem"; did you mean "qemu"?; job kunit never runs there`},
 		"no runtime":            {"scheduler:\n- {job: kunit, event: {channel: node}}", `x.yaml:2: scheduler entry of kunit has no runtime.name or runtime.type`},
 		"no channel":            {"scheduler:\n- {job: kunit, event: {kind: job}, runtime: {name: shell}}", `x.yaml:2: scheduler entry of kunit has no event.channel, such as node`},
+		"another channel":       {"scheduler:\n- {job: kunit, event: {channel: nod}, runtime: {name: shell}}", `x.yaml:2: warning: scheduler entry of kunit: nothing is started by channel "nod"; did you mean "node"?`},
+		"event of no kind":      {"scheduler:\n- {job: kunit, event: {channel: node, kind: chekout}, runtime: {name: shell}}", `x.yaml:2: warning: scheduler entry of kunit: no event has kind "chekout"; did you mean "checkout"?`},
+		"event of no state":     {"scheduler:\n- {job: kunit, event: {channel: node, state: avail}, runtime: {name: shell}}", `x.yaml:2: warning: scheduler entry of kunit: no event has state "avail"; did you mean "available"?`},
+		"event of no job":       {"scheduler:\n- {job: kunit, event: {channel: node, kind: job, name: kunitt}, runtime: {name: shell}}", `x.yaml:2: warning: scheduler entry of kunit: no event has name "kunitt"; did you mean "kunit"?`},
+		"event without the key": {"scheduler:\n- {job: kunit, event: {channel: node, status: done}, runtime: {name: shell}}", `x.yaml:2: warning: scheduler entry of kunit: no event has a "status"; did you mean "state"?`},
 		"twice in a file":       {"trees:\n  a: {url: u}\n  a: {url: v}", `x.yaml:3: "a" is given twice; the first is at x.yaml:2`},
 		"twice in two files":    {"trees:\n  mainline: {url: v}", `x.yaml:2: trees.mainline is defined twice; the first is at a.yaml:4`},
 		"no anchor":             {"jobs:\n  a: {template: t, params: {x: *tre}}", `x.yaml:2: alias *tre has no anchor above it in this file`},
