@@ -27,7 +27,7 @@ import (
 const maxInput = 16 << 20
 
 // input is the file of an event: these keys beside "event", which is the data of
-// a CloudEvent; or a CloudEvent; or its data alone.
+// a CloudEvent; or a CloudEvent, or one of the API's history; or its data alone.
 type input struct {
 	Channel   string          `json:"channel"`
 	Node      json.RawMessage `json:"node"`
@@ -58,7 +58,7 @@ func read(text []byte) (schedule.Subject, error) {
 	if err := json.Unmarshal(text, &keys); err != nil {
 		return sub, err
 	}
-	wrapped := keys["event"] != nil || keys["node"] != nil || keys["specversion"] != nil
+	wrapped := keys["event"] != nil || keys["node"] != nil || keys["data"] != nil && keys["kind"] == nil
 	payload := text
 	if wrapped {
 		if err := json.Unmarshal(text, &in); err != nil {

@@ -76,7 +76,8 @@ Does not run: 3
 `
 	data := checkout("available", "")
 	for _, event := range []string{
-		data, `{"event":` + data + `}`, `{"specversion":"1.0","id":"1","data":` + data + `}`, `{"channel":"node","event":` + data + `,"ancestors":[]}`,
+		data, `{"event":` + data + `}`, `{"specversion":"1.0","id":"1","data":` + data + `}`,
+		`{"id":"1","sequence_id":1,"channel":"node","data":` + data + `}`, `{"channel":"node","event":` + data + `,"ancestors":[]}`,
 	} {
 		if got, err := explained(t, event); err != nil || got != want {
 			t.Errorf("%s: %v\n%s", event, err, got)
