@@ -191,6 +191,7 @@ func (c *condExpr) eval(a *activation) Value {
 		return c.then.eval(a)
 	}
 	if c.other == nil {
+		a.outside()
 		return &Undefined{hint: "the inline if-expression evaluated to false and no else section was defined"}
 	}
 	return c.other.eval(a)

@@ -30,18 +30,19 @@ func textFilters() map[string]*builtin {
 			}
 			return a[0]
 		},
-		"string(value)":                  func(m *machine, a []Value) Value { return m.soft(a[0]) },
-		"lower(s)":                       softly(lower),
-		"upper(s)":                       softly(upper),
-		"capitalize(s)":                  softly(capitalize),
-		"title(s)":                       func(m *machine, a []Value) Value { return m.text(titleWords(asText(m.soft(a[0])))) },
-		"trim(value, chars=None)":        softMethod("strip"),
-		"center(value, width=80)":        softMethod("center"),
-		"length|count(value, /)":         func(m *machine, a []Value) Value { return m.mustLength(a[0]) },
-		"list(value)":                    func(m *machine, a []Value) Value { return newList(slices.Clone(m.items(a[0]))...) },
-		"escape|e|forceescape(value, /)": func(m *machine, a []Value) Value { return Markup(m.text(escape(m.soft(a[0])))) },
-		"safe(value)":                    func(m *machine, a []Value) Value { return Markup(m.str(a[0])) },
-		"striptags(value)":               func(m *machine, a []Value) Value { return stripTags(m.str(a[0])) },
+		"string(value)":           func(m *machine, a []Value) Value { return m.soft(a[0]) },
+		"lower(s)":                softly(lower),
+		"upper(s)":                softly(upper),
+		"capitalize(s)":           softly(capitalize),
+		"title(s)":                func(m *machine, a []Value) Value { return m.text(titleWords(asText(m.soft(a[0])))) },
+		"trim(value, chars=None)": softMethod("strip"),
+		"center(value, width=80)": softMethod("center"),
+		"length|count(value, /)":  func(m *machine, a []Value) Value { return m.mustLength(a[0]) },
+		"list(value)":             func(m *machine, a []Value) Value { return newList(slices.Clone(m.items(a[0]))...) },
+		"escape|e(value, /)":      func(m *machine, a []Value) Value { return Markup(m.text(escape(m.soft(a[0])))) },
+		"forceescape(value)":      func(m *machine, a []Value) Value { return Markup(m.text(escaper.Replace(m.str(a[0])))) },
+		"safe(value)":             func(m *machine, a []Value) Value { return Markup(m.str(a[0])) },
+		"striptags(value)":        func(m *machine, a []Value) Value { return stripTags(m.str(a[0])) },
 		"replace(s, old, new, count=None)": func(m *machine, a []Value) Value {
 			count := -1
 			if a[3] != nil {

@@ -31,7 +31,7 @@
 // make).
 //
 // The globals kci_raise(msg) and kci_yaml_dump(data) are KernelCI's. The dicts of
-// the configuration have their keys sorted. The filter random takes its chance
+// the configuration have their keys in the order of the file. The filter random takes its chance
 // from the node's id: the same job has the same text.
 //
 // The filter quote makes one word of a POSIX shell out of a value. Every value

@@ -47,7 +47,7 @@ func values(p Params) (map[string]jinja.Value, error) {
 		return nil, err
 	}
 	for key, value := range given {
-		v[key] = jinja.From(value)
+		v[key] = ordered(value, p.order(key))
 	}
 	if err := p.addFragments(given["fragments"], v); err != nil {
 		return nil, err
@@ -106,11 +106,11 @@ func sameURL(a, b string) bool {
 }
 
 func platformConfig(p *pipeline.Platform) jinja.Value {
-	return jinja.From(map[string]any{
-		"name": p.Name, "arch": p.Arch, "base_name": deviceType(p), "boot_method": p.BootMethod, "mach": p.Mach,
-		"dtb": p.DTB, "compatible": p.Compatible, "flash_image": p.FlashImage,
-		"context": p.Context, "params": p.Params,
-	})
+	return jinja.DictOf(
+		"name", p.Name, "arch", p.Arch, "base_name", deviceType(p), "boot_method", p.BootMethod, "mach", p.Mach,
+		"dtb", jinja.From(p.DTB), "compatible", jinja.From(p.Compatible), "flash_image", p.FlashImage,
+		"context", ordered(p.Context, p.ContextOrder), "params", ordered(p.Params, p.ParamsOrder),
+	)
 }
 
 // addFragments says what each fragment is that the parameters name:

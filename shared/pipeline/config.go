@@ -78,6 +78,15 @@ type BuildConfig struct {
 	Priority      string        // high, medium, low or a number; "" when not given
 }
 
+// Order is how the keys of a mapping stand in its file, and of what is inside
+// it: a template that lists them sees them so. An Order is shared: nobody
+// changes it.
+type Order struct {
+	Keys  []string          // of a mapping
+	Under map[string]*Order // of its values that are no scalars
+	Items []*Order          // of a list; nil for a scalar
+}
+
 // Job is what can be run (`jobs`).
 type Job struct {
 	Name           string
@@ -89,6 +98,7 @@ type Job struct {
 	Priority       string // high, medium, low or a number; "" when not given
 	KCIDBTestSuite string
 	Params         map[string]any // never nil
+	ParamsOrder    *Order         // nil: there are none
 	Rules          *Rules         // nil: none
 	Frequency      time.Duration  // params.frequency: least time between two runs for a tree, branch and platform; 0: no limit
 }
@@ -107,6 +117,8 @@ type Platform struct {
 	Context    map[string]any // nil: none
 	Params     map[string]any // never nil
 	Rules      *Rules         // nil: none
+
+	ContextOrder, ParamsOrder *Order // nil: there are none
 }
 
 // Runtime is a lab or another place where jobs run (`runtimes`).
@@ -123,6 +135,7 @@ type Runtime struct {
 	PriorityMax                 *int
 	QueueTimeout                map[string]any // days, hours, minutes
 	Notify                      map[string]any
+	NotifyOrder                 *Order
 	MaxQueueDepth               int     // jobs per device; 50 when not given
 	MaxQueueDepthPriorityFactor float64 // 1 or more; 2 when not given
 	DisableQueueLimit           bool

@@ -216,6 +216,38 @@ func (l *loader) plain(v *value, depth int) any {
 	return v.scalar
 }
 
+// order is how the keys of what free reads stand; nil when it is missing.
+func (o *object) order(key string) *Order {
+	if f, ok := o.get(key); ok {
+		return o.l.order(f.value, 0)
+	}
+	return nil
+}
+
+// order is shared by all that share the value: it is never changed.
+func (l *loader) order(v *value, depth int) *Order {
+	if v.kind == scalar || depth > maxNesting {
+		return nil
+	}
+	if known := l.orders[v]; known != nil {
+		return known
+	}
+	o := &Order{}
+	for _, item := range v.items {
+		o.Items = append(o.Items, l.order(item, depth+1))
+	}
+	if v.kind == mapping {
+		o.Keys, o.Under = v.order(), map[string]*Order{}
+		for _, f := range v.fields {
+			if under := l.order(f.value, depth+1); under != nil {
+				o.Under[f.key] = under
+			}
+		}
+	}
+	l.orders[v] = o
+	return o
+}
+
 // rules reads the key `rules`; nil when there are none.
 func (o *object) rules() *Rules {
 	f, ok := o.get("rules")

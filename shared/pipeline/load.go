@@ -52,7 +52,7 @@ func Load(fsys fs.FS, opts Options) (*Config, Problems, error) {
 }
 
 func load(fsys fs.FS, opts Options) (*Config, Problems, error) {
-	l := &loader{budget: maxValues, config: newConfig(), first: map[string]Place{}}
+	l := &loader{budget: maxValues, config: newConfig(), first: map[string]Place{}, orders: map[*value]*Order{}}
 	if err := fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error { return l.visit(fsys, p, d, err) }); err != nil {
 		return nil, nil, err
 	}
@@ -89,6 +89,7 @@ func newConfig() *Config {
 type loader struct {
 	config   *Config
 	problems Problems
+	orders   map[*value]*Order
 	first    map[string]Place // "section.name" to where it is defined
 	budget   int
 	files    int

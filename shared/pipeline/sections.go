@@ -99,7 +99,7 @@ func (l *loader) job(name string, o *object) *Job {
 	j := &Job{
 		Name: name, Place: o.place, Template: o.required("template"), Kind: o.orElse("kind", "node"),
 		Image: o.text("image"), BaseName: o.text("base_name"), Priority: o.text("priority"),
-		KCIDBTestSuite: o.text("kcidb_test_suite"), Params: o.params(), Rules: o.rules(),
+		KCIDBTestSuite: o.text("kcidb_test_suite"), Params: o.params(), ParamsOrder: o.order("params"), Rules: o.rules(),
 	}
 	if f, ok := o.get("params"); ok {
 		// Only what a parameter means is looked at; a template may take any.
@@ -121,7 +121,7 @@ func (l *loader) platform(name string, o *object) *Platform {
 		Name: name, Place: o.place, Arch: o.orElse("arch", "x86_64"), BaseName: o.orElse("base_name", name),
 		BootMethod: o.orElse("boot_method", "grub"), Mach: o.orElse("mach", "x86"), DTB: o.texts("dtb"),
 		Compatible: o.texts("compatible"), FlashImage: o.text("flash_image"), Context: o.free("context"),
-		Params: o.params(), Rules: o.rules(),
+		Params: o.params(), Rules: o.rules(), ContextOrder: o.order("context"), ParamsOrder: o.order("params"),
 	}
 }
 
@@ -130,7 +130,7 @@ func (l *loader) runtime(name string, o *object) *Runtime {
 	r := &Runtime{
 		Name: name, Place: o.place, LabType: o.required("lab_type"), URL: o.text("url"), Rules: o.rules(),
 		Priority: o.text("priority"), PriorityMin: o.integer("priority_min", 0, 100), PriorityMax: o.integer("priority_max", 0, 100),
-		QueueTimeout: o.free("queue_timeout"), Notify: o.free("notify"), DisableQueueLimit: o.flag("disable_queue_limit"),
+		QueueTimeout: o.free("queue_timeout"), Notify: o.free("notify"), NotifyOrder: o.order("notify"), DisableQueueLimit: o.flag("disable_queue_limit"),
 		EnvFile: o.text("env_file"), Volumes: o.texts("volumes"), User: o.text("user"), Context: o.texts("context"),
 		StorageName: o.text("storage_name"), MaxQueueDepth: 50, MaxQueueDepthPriorityFactor: 2, PollInterval: 30,
 	}

@@ -34,6 +34,7 @@ type value struct {
 	text   string // a scalar as it is written
 	items  []*value
 	fields []field
+	keys   []string // of fields, in Python's order; nil: as they stand
 }
 
 // field is one key of a mapping. A merged one keeps the place where it is
@@ -270,10 +271,50 @@ func (r *reader) mapping(at Place, pairs []*ast.MappingValueNode) *value {
 		seen[key] = keyAt
 		v.fields = append(v.fields, field{key, keyAt, content})
 	}
+	own := len(v.fields)
 	for _, m := range merges {
 		r.merge(v, m, seen, at)
 	}
+	if len(v.fields) > own {
+		v.keys = mergedKeys(merges, v.fields)
+	}
 	return v
+}
+
+// mergedKeys are the keys of a mapping in the order that they have in Python:
+// those of what it merges come first.
+func mergedKeys(merges []*value, fields []field) []string {
+	var keys []string
+	seen := map[string]bool{}
+	add := func(key string) {
+		if !seen[key] {
+			seen[key] = true
+			keys = append(keys, key)
+		}
+	}
+	for _, m := range merges {
+		for _, source := range append([]*value{m}, m.items...) {
+			for _, key := range source.order() {
+				add(key)
+			}
+		}
+	}
+	for _, f := range fields {
+		add(f.key)
+	}
+	return keys
+}
+
+// order are the keys of a mapping in Python's order.
+func (v *value) order() []string {
+	if v.keys != nil {
+		return v.keys
+	}
+	keys := make([]string, len(v.fields))
+	for i, f := range v.fields {
+		keys[i] = f.key
+	}
+	return keys
 }
 
 // key reads a mapping's key: any scalar, as it is written.
