@@ -18,13 +18,17 @@
 // refused with 409.
 //
 // Who asks is known by a token. A user's login may do what the user may; a
-// personal token only what its scopes say (scope.go); a job's token reports on
-// its node. Invites and new passwords go by mailed tokens that work once.
+// personal token only what its scopes say (scope.go), and uploads only into the
+// folders that it is bound to, if to any; a job's token reports on its node.
+// Invites and new passwords go by mailed tokens that work once.
 //
 // Decisions. Handlers are huma's, and a body is checked against the very schema
 // that describes it, so that the description cannot be wrong without a test
-// failing; describe.go has those that huma cannot see. What decoders disagree
-// about is refused before (body.go). Errors are mapped to KernelCI's two shapes
+// failing; describe.go has those that huma cannot see. A test violates each
+// keyword of each schema: what huma is laxer about than JSON Schema is ours, that
+// is the case of keys (exact.go), other types of bodies, and parameters that are
+// there twice (route.go). What decoders disagree about is refused before
+// (body.go). Errors are mapped to KernelCI's two shapes
 // in one place, errors.go: 422 for a wrong shape, 400 for what is wrong in it.
 //
 // A page of nodes has a total, as KernelCI's. It is exact, and counted by an

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -232,6 +233,44 @@ func TestAPersonalTokenNeedsTheScopeOfTheStorage(t *testing.T) {
 	}
 	if status, _ := s.upload(s.token(s.admin, `"storage"`).Token, "65f0000000000000000000ff/x", "x"); status != 403 {
 		t.Errorf("a superuser's token without the scope of one: %d", status)
+	}
+}
+
+func TestATokenWithPrefixesUploadsNowhereElse(t *testing.T) {
+	s := newSite(t)
+	n := s.create(s.bob, named("n"))
+	token := func(owner, scopes, prefixes string) string {
+		t.Helper()
+		var made tokenAnswer
+		check(t, json.Unmarshal([]byte(s.want(owner, "POST", "/latest/user/tokens", `{"name":"lab","scopes":[`+scopes+`],"prefixes":[`+prefixes+`]}`, 200, "")), &made))
+		return made.Token
+	}
+	lab := token(s.admin, `"storage"`, `"/lab-one/","shared/logs"`)
+	super := token(s.admin, `"storage","admin"`, `"lab-one"`)
+	bobs := token(s.bob, `"storage"`, `"lab-one","bob/ci"`)
+	ofNode := token(s.bob, `"storage"`, `"`+string(n.ID)+`"`)
+	for _, tc := range []struct {
+		token, target string
+		status        int
+	}{
+		{lab, "lab-one/x/log.txt", 200}, {lab, "shared/logs/x", 200}, {lab, "lab-one", 403}, {lab, "lab-one2/x", 403}, {lab, "shared/x", 403},
+		{lab, "lab-one/../other/x", 400}, {lab, "admin/x", 403}, {lab, string(n.ID) + "/x", 403},
+		{super, "lab-one/y", 200}, {super, "other/y", 403},
+		{bobs, "bob/ci/x", 200}, {bobs, "bob/x", 403}, {bobs, "lab-one/x", 403}, {bobs, string(n.ID) + "/x", 403},
+		{ofNode, string(n.ID) + "/x", 200}, {ofNode, "bob/x", 403},
+	} {
+		if status, answer := s.upload(tc.token, tc.target, "x"); status != tc.status {
+			t.Errorf("%s: %d %s, want %d", tc.target, status, answer, tc.status)
+		}
+	}
+	if status, u := s.archive(lab, "lab-two", "x.tar", archive(t, entry{name: "y", content: "y"})); status != 403 {
+		t.Errorf("an archive: %d %+v", status, u)
+	}
+	if list := s.want(s.admin, "GET", "/latest/user/tokens", "", 200, ""); !strings.Contains(list, `"prefixes":["lab-one","shared/logs"]`) {
+		t.Errorf("%s", list)
+	}
+	for _, prefixes := range []string{`[".."]`, `[""]`, `["a//b"]`, `["a/../b"]`, `[7]`, `"a"`, `["a\u0000"]`} {
+		s.want(s.bob, "POST", "/latest/user/tokens", `{"name":"x","scopes":["storage"],"prefixes":`+prefixes+`}`, 422, "")
 	}
 }
 

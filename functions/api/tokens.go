@@ -5,12 +5,14 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
+	"github.com/kernelflow/kernelflow/shared/storage"
 	"github.com/kernelflow/kernelflow/shared/user"
 )
 
@@ -25,15 +27,16 @@ func (f *Function) tokenRoutes(api huma.API) {
 
 // TokenView is a personal token as its owner sees it.
 type TokenView struct {
-	ID      node.ID      `json:"id"`
-	Name    string       `json:"name"`
-	Scopes  []user.Scope `json:"scopes"`
-	Created timeOut      `json:"created"`
-	Expires *timeOut     `json:"expires" nullable:"true" doc:"null: never"`
+	ID       node.ID      `json:"id"`
+	Name     string       `json:"name"`
+	Scopes   []user.Scope `json:"scopes"`
+	Prefixes []string     `json:"prefixes" nullable:"true" doc:"folders in the storage outside of which it uploads nothing; null: no such bound"`
+	Created  timeOut      `json:"created"`
+	Expires  *timeOut     `json:"expires" nullable:"true" doc:"null: never"`
 }
 
 func view(t user.Token) TokenView {
-	v := TokenView{ID: t.ID, Name: t.Name, Scopes: t.Scopes, Created: timeOut(node.FormatTime(t.Created))}
+	v := TokenView{ID: t.ID, Name: t.Name, Scopes: t.Scopes, Prefixes: t.Prefixes, Created: timeOut(node.FormatTime(t.Created))}
 	if !t.Expires.IsZero() {
 		expires := timeOut(node.FormatTime(t.Expires))
 		v.Expires = &expires
@@ -53,12 +56,35 @@ func (scopesIn) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeArray, Items: item, MinItems: new(1), Extensions: unique}
 }
 
+// prefixIn is a folder in the storage. What is one is for the storage to say.
+type prefixIn string
+
+// Schema implements huma.SchemaProvider.
+func (prefixIn) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Pattern: `^/?[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}){0,3}/?$`}
+}
+
+// cleanPrefixes takes folders with or without slashes around them, as
+// KernelCI's storage does.
+func cleanPrefixes(given []prefixIn) ([]string, error) {
+	var clean []string
+	for i, prefix := range given {
+		p, err := storage.CleanPath(strings.Trim(string(prefix), "/"))
+		if err != nil {
+			return nil, invalidBody(errs.New(errs.Invalid, "prefixes.%d: %s", i, err))
+		}
+		clean = append(clean, p)
+	}
+	return clean, nil
+}
+
 type postTokenInput struct {
 	WithToken
 	Body struct {
-		Name    string   `json:"name" minLength:"1" maxLength:"100"`
-		Scopes  scopesIn `json:"scopes"`
-		Expires *timeIn  `json:"expires,omitempty" nullable:"true" doc:"never when it is left out"`
+		Name     string     `json:"name" minLength:"1" maxLength:"100"`
+		Scopes   scopesIn   `json:"scopes"`
+		Prefixes []prefixIn `json:"prefixes,omitempty" nullable:"true" maxItems:"20" doc:"folders in the storage outside of which it uploads nothing; an admin's token uploads anywhere in them"`
+		Expires  *timeIn    `json:"expires,omitempty" nullable:"true" doc:"never when it is left out"`
 	}
 }
 
@@ -80,6 +106,9 @@ func (f *Function) postToken(ctx context.Context, in *postTokenInput) (*postToke
 			return nil, f.fail(ctx, err)
 		}
 		t.Expires = t.Expires.Truncate(time.Second)
+	}
+	if t.Prefixes, err = cleanPrefixes(in.Body.Prefixes); err != nil {
+		return nil, f.fail(ctx, err)
 	}
 	if err := t.Validate(); err != nil {
 		return nil, f.fail(ctx, invalidBody(err))

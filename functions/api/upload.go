@@ -109,12 +109,16 @@ func destination(folder, name string) (string, error) {
 // mayUpload: a superuser anywhere; others in a folder of a node that they may
 // edit, and people in the folder of their own name. The folder of a node is its
 // id, or NAME-ID as KernelCI calls it. A job that has ended may leave
-// what is not there yet, and replaces nothing.
+// what is not there yet, and replaces nothing. A personal token may be bound to
+// folders besides.
 func (f *Function) mayUpload(ctx context.Context, u user.User, target string) error {
-	if u.Superuser && u.Active {
+	denied := errs.New(errs.Denied, "User %s has no upload permissions for path %s", u.Username, target)
+	switch {
+	case u.Prefixes != nil && !slices.ContainsFunc(u.Prefixes, func(folder string) bool { return strings.HasPrefix(target, folder+"/") }):
+		return denied
+	case (u.Superuser || u.Uploader) && u.Active:
 		return nil
 	}
-	denied := errs.New(errs.Denied, "User %s has no upload permissions for path %s", u.Username, target)
 	first, _, below := strings.Cut(target, "/")
 	id, err := node.ParseID(first[strings.LastIndex(first, "-")+1:])
 	switch {

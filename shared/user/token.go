@@ -31,13 +31,20 @@ var Scopes = []Scope{
 
 // Token is a personal token as it is kept. The token itself is nowhere.
 type Token struct {
-	ID      node.ID
-	User    node.ID // its owner
-	Name    string
-	Scopes  []Scope
-	Created time.Time // UTC
-	Expires time.Time // UTC; zero: never
+	ID     node.ID
+	User   node.ID // its owner
+	Name   string
+	Scopes []Scope
+	// Prefixes are the folders in the storage outside of which it uploads
+	// nothing; nil: no such bound. A superuser's token uploads anywhere in
+	// them, also without the scope of one.
+	Prefixes []string
+	Created  time.Time // UTC
+	Expires  time.Time // UTC; zero: never
 }
+
+// MaxPrefixes bounds the prefixes of a token.
+const MaxPrefixes = 20
 
 // Validate returns an Invalid error that names the field which is wrong.
 func (t Token) Validate() error {
@@ -46,6 +53,8 @@ func (t Token) Validate() error {
 		return errs.New(errs.Invalid, "name: must be 1 to 100 characters long")
 	case len(t.Scopes) == 0:
 		return errs.New(errs.Invalid, "scopes: must name one at least of %v", Scopes)
+	case len(t.Prefixes) > MaxPrefixes:
+		return errs.New(errs.Invalid, "prefixes: are more than %d", MaxPrefixes)
 	case !t.Expires.IsZero() && !t.Expires.After(t.Created):
 		return errs.New(errs.Invalid, "expires: must be in the future")
 	}
@@ -63,7 +72,8 @@ func (t Token) Validate() error {
 // With returns u as the token lets it act: within the scopes, and as a
 // superuser only with the scope for that.
 func (u User) With(t Token) User {
-	u.Scopes = slices.Clone(t.Scopes)
+	u.Scopes, u.Prefixes = slices.Clone(t.Scopes), slices.Clone(t.Prefixes)
+	u.Uploader = u.Superuser && len(u.Prefixes) > 0
 	u.Superuser = u.Superuser && u.Allows(ScopeAdmin)
 	return u
 }

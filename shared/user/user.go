@@ -37,6 +37,10 @@ type User struct {
 	Node node.ID `json:"-"`
 	// Scopes is set when the bearer is a personal token: all that it may do.
 	Scopes []Scope `json:"-"`
+	// Prefixes are those of the personal token, if it has any.
+	Prefixes []string `json:"-"`
+	// Uploader says that the token may upload anywhere below its prefixes.
+	Uploader bool `json:"-"`
 }
 
 // Job returns the actor behind a job's token: it may edit the node id alone.

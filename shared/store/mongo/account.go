@@ -164,16 +164,19 @@ func (s *Store) deleteGroup(ctx context.Context, id node.ID) error {
 
 // token is a personal token's document.
 type token struct {
-	ID      bson.ObjectID `bson:"_id"`
-	User    bson.ObjectID `bson:"user"`
-	Name    string        `bson:"name"`
-	Scopes  []user.Scope  `bson:"scopes"`
-	Created time.Time     `bson:"created"`
-	Expires *time.Time    `bson:"expires"`
+	ID       bson.ObjectID `bson:"_id"`
+	User     bson.ObjectID `bson:"user"`
+	Name     string        `bson:"name"`
+	Scopes   []user.Scope  `bson:"scopes"`
+	Prefixes []string      `bson:"prefixes"`
+	Created  time.Time     `bson:"created"`
+	Expires  *time.Time    `bson:"expires"`
 }
 
 func (t *token) token() user.Token {
-	out := user.Token{ID: node.ID(t.ID.Hex()), User: node.ID(t.User.Hex()), Name: t.Name, Scopes: t.Scopes, Created: t.Created.UTC()}
+	out := user.Token{
+		ID: node.ID(t.ID.Hex()), User: node.ID(t.User.Hex()), Name: t.Name, Scopes: t.Scopes, Prefixes: t.Prefixes, Created: t.Created.UTC(),
+	}
 	if t.Expires != nil {
 		out.Expires = t.Expires.UTC()
 	}
@@ -183,7 +186,7 @@ func (t *token) token() user.Token {
 // CreateToken stores a new token. Its times are kept to the millisecond.
 func (s *Store) CreateToken(ctx context.Context, t user.Token) error {
 	id, err := objectID(t.ID)
-	d := token{ID: id, Name: t.Name, Scopes: t.Scopes, Created: t.Created}
+	d := token{ID: id, Name: t.Name, Scopes: t.Scopes, Prefixes: t.Prefixes, Created: t.Created}
 	if err == nil {
 		d.User, err = objectID(t.User)
 	}

@@ -25,7 +25,7 @@ CREATE TABLE member (name TEXT, user TEXT, usergroup TEXT NOT NULL, PRIMARY KEY 
 CREATE INDEX member_user ON member (user);
 CREATE INDEX member_usergroup ON member (usergroup);
 CREATE TABLE token (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, user TEXT NOT NULL, name TEXT NOT NULL, scopes TEXT NOT NULL,
-	created TEXT NOT NULL, expires TEXT);
+	prefixes TEXT NOT NULL, created TEXT NOT NULL, expires TEXT);
 CREATE INDEX token_user ON token (user);
 `
 
@@ -126,24 +126,31 @@ func (s *Store) DeleteGroup(ctx context.Context, id node.ID) error {
 // CreateToken stores a new token.
 func (s *Store) CreateToken(ctx context.Context, token user.Token) error {
 	scopes, err := json.Marshal(token.Scopes)
+	if err != nil {
+		return err
+	}
+	prefixes, err := json.Marshal(token.Prefixes)
 	if err == nil {
 		err = s.writer.do(ctx, func(_ *operation, t *tx) error {
-			_, err := t.exec("INSERT INTO token (id, user, name, scopes, created, expires) VALUES (?, ?, ?, ?, ?, ?)",
-				string(token.ID), string(token.User), token.Name, string(scopes), node.FormatTime(token.Created), timeOrNull(token.Expires))
+			_, err := t.exec("INSERT INTO token (id, user, name, scopes, prefixes, created, expires) VALUES (?, ?, ?, ?, ?, ?, ?)",
+				string(token.ID), string(token.User), token.Name, string(scopes), string(prefixes), node.FormatTime(token.Created), timeOrNull(token.Expires))
 			return err
 		})
 	}
 	return s.failure(ctx, fmt.Sprintf("sqlite.CreateToken(%s)", token.ID), err)
 }
 
-const selectToken = "SELECT id, user, name, scopes, created, ifnull(expires, '') FROM token WHERE "
+const selectToken = "SELECT id, user, name, scopes, prefixes, created, ifnull(expires, '') FROM token WHERE "
 
 func scanToken(from interface{ Scan(...any) error }) (user.Token, error) {
 	var t user.Token
-	var scopes, created, expires string
-	err := from.Scan(&t.ID, &t.User, &t.Name, &scopes, &created, &expires)
+	var scopes, prefixes, created, expires string
+	err := from.Scan(&t.ID, &t.User, &t.Name, &scopes, &prefixes, &created, &expires)
 	if err == nil {
 		err = json.Unmarshal([]byte(scopes), &t.Scopes)
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(prefixes), &t.Prefixes)
 	}
 	if err == nil {
 		t.Created, err = parseTime(created)

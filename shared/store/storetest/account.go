@@ -230,7 +230,7 @@ func (s *suite) testTokens(t *testing.T) {
 	first, second := s.pair(t)
 	ctx := t.Context()
 	lasting := personal(2, ID(50))
-	lasting.Expires = time.Time{}
+	lasting.Expires, lasting.Prefixes = time.Time{}, []string{"lab-one", "a b/ü"}
 	for _, token := range []user.Token{personal(1, ID(50)), lasting, personal(3, ID(51))} {
 		if err := first.CreateToken(ctx, token); err != nil {
 			t.Fatal(err)
