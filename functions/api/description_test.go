@@ -119,7 +119,7 @@ func typeOf(schema fields) string {
 }
 
 // deepest is how far examples follow schemas that have themselves in them.
-const deepest = 3
+const deepest = 2
 
 // example returns a value that the schema allows, with all that it names.
 func (d *description) example(schema fields, depth int) any {
