@@ -3,7 +3,6 @@ package jinja
 import (
 	"context"
 	"maps"
-	"strings"
 )
 
 // Loader gives the source of a template by its name. An error of the kind
@@ -77,9 +76,9 @@ func (e *Engine) Render(ctx context.Context, name string, vars map[string]Value)
 	names := e.globals()
 	maps.Copy(names, vars)
 	t := m.template(name)
-	var out strings.Builder
+	var out buffer
 	m.render(t, newContext(t, names), &out)
-	return out.String(), nil
+	return out.text(m), nil
 }
 
 // template reads and parses a template; a rendering does so once for each.

@@ -14,7 +14,7 @@ type activation struct {
 	ctx      *renderContext
 	up       *activation
 	vars     []Value
-	out      *strings.Builder
+	out      *buffer
 	captured Value
 	// root is the template's own activation, which knows the parent.
 	root   *activation
@@ -29,13 +29,36 @@ func (a *activation) at(ref slotRef) *Value {
 }
 
 // inner is the run of a function inside this one.
-func (a *activation) inner(fn *function, out *strings.Builder) *activation {
+func (a *activation) inner(fn *function, out *buffer) *activation {
 	in := &activation{m: a.m, template: a.template, ctx: a.ctx, up: a, out: out, root: a.root}
 	in.vars = make([]Value, len(fn.slots))
 	for i := range in.vars {
 		in.vars[i] = missing
 	}
 	return in
+}
+
+// buffer is what is printed. What is no text is no error yet: it is one when all
+// is put together, which nobody does with a template that is only imported.
+type buffer struct {
+	strings.Builder
+	bad *exception
+}
+
+func (b *buffer) text(m *machine) string {
+	if b.bad != nil {
+		panic(b.bad)
+	}
+	return m.text(b.String())
+}
+
+// writeRaw prints a value that must be a text.
+func (a *activation) writeRaw(v Value) {
+	text, ok := str(v)
+	if !ok {
+		a.out.bad = &exception{class: typeError, text: "expected str instance, " + typeName(v) + " found"}
+	}
+	a.write(text)
 }
 
 func (a *activation) write(text string) {

@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"cmp"
 	"maps"
 	"strings"
 )
@@ -81,14 +82,14 @@ func (c *renderContext) derived(vars map[string]Value) *renderContext {
 }
 
 // run is a run of a template's or block's function in a context.
-func (m *machine) run(t *Template, fn *function, ctx *renderContext, out *strings.Builder) *activation {
+func (m *machine) run(t *Template, fn *function, ctx *renderContext, out *buffer) *activation {
 	a := (&activation{m: m, template: t, ctx: ctx}).inner(fn, out)
 	a.up, a.root = nil, a
 	return a
 }
 
 // render prints a template.
-func (m *machine) render(t *Template, ctx *renderContext, out *strings.Builder) {
+func (m *machine) render(t *Template, ctx *renderContext, out *buffer) {
 	defer m.enter()()
 	a := m.run(t, t.fn, ctx, out)
 	if t.self != nil {
@@ -101,7 +102,7 @@ func (m *machine) render(t *Template, ctx *renderContext, out *strings.Builder) 
 	}
 }
 
-func (m *machine) renderBlock(b *block, ctx *renderContext, out *strings.Builder) {
+func (m *machine) renderBlock(b *block, ctx *renderContext, out *buffer) {
 	defer m.enter()()
 	a := m.run(b.template, b.fn, ctx, out)
 	if b.self != nil {
@@ -145,11 +146,11 @@ func (a *activation) leave(list loads) {
 // capture runs f and gives what it prints.
 func (a *activation) capture(f func()) string {
 	outer := a.out
-	a.out = &strings.Builder{}
+	a.out = &buffer{}
 	f()
-	text := a.out.String()
+	inner := a.out
 	a.out = outer
-	return a.m.text(text)
+	return inner.text(a.m)
 }
 
 func (o *output) exec(a *activation) {
@@ -230,7 +231,7 @@ func (s *setBlock) exec(a *activation) {
 func (s *filterBlock) exec(a *activation) {
 	a.enter(s.frame)
 	a.captured = a.capture(func() { a.execAll(s.body) })
-	a.write(asText(s.filter.eval(a)))
+	a.writeRaw(s.filter.eval(a))
 	a.leave(s.frame)
 }
 
@@ -247,7 +248,7 @@ func (s *callBlock) exec(a *activation) {
 	defer a.positioned(s.line)
 	fn := s.call.fn.eval(a)
 	args, kwargs := s.call.evaluate(a, &macro{def: s.macro, up: a})
-	a.write(asText(a.m.call(fn, args, kwargs)))
+	a.writeRaw(a.m.call(fn, args, kwargs))
 }
 
 func (s *macroStmt) exec(a *activation) {
@@ -302,7 +303,9 @@ func (s *includeStmt) exec(a *activation) {
 		a.m.render(t, newContext(t, a.with(s.locals)), a.out)
 		return
 	}
-	a.write(a.m.module(t).text)
+	module := a.m.module(t)
+	a.out.bad = cmp.Or(a.out.bad, module.out.bad)
+	a.write(module.out.String())
 }
 
 func (s *importStmt) exec(a *activation) {

@@ -2,7 +2,6 @@ package jinja
 
 import (
 	"fmt"
-	"strings"
 )
 
 // loopContext is the variable loop.
@@ -148,9 +147,9 @@ func (s *forStmt) exec(a *activation) {
 // recurse runs a recursive loop and gives what it prints.
 func (s *forStmt) recurse(up *activation, iterable Value, depth int) Value {
 	defer up.m.enter()()
-	out := &strings.Builder{}
+	out := &buffer{}
 	s.run(up.inner(s.fn, out), up, iterable, depth)
-	return up.m.text(out.String())
+	return out.text(up.m)
 }
 
 func (s *forStmt) run(a, up *activation, iterable Value, depth int) {

@@ -195,6 +195,9 @@ func (m *machine) integers(op string, a, b Value, x, y *big.Int) Value {
 	switch op {
 	case "/":
 		f, _ := new(big.Rat).SetFrac(x, y).Float64()
+		if f == 0 && (y.Sign() < 0) != (x.Sign() < 0) { // Python's nothing has a sign, too
+			return math.Copysign(0, -1)
+		}
 		if math.IsInf(f, 0) {
 			raise(overflowError, "integer division result too large for a float")
 		}

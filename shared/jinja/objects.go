@@ -2,7 +2,6 @@ package jinja
 
 import (
 	"fmt"
-	"strings"
 )
 
 // macro is a macro, or what a call block hands to one, with the run around it.
@@ -48,7 +47,7 @@ func (f *macro) call(m *machine, args []Value, kwargs *Dict) Value {
 	defer m.enter()()
 	def := f.def
 	values := f.arrange(args, kwargs)
-	a := f.up.inner(def.fn, &strings.Builder{})
+	a := f.up.inner(def.fn, &buffer{})
 	for i, slot := range def.slots {
 		a.vars[slot] = values[i]
 	}
@@ -65,7 +64,7 @@ func (f *macro) call(m *machine, args []Value, kwargs *Dict) Value {
 		}
 	}
 	a.execAll(def.body)
-	return m.text(a.out.String())
+	return a.out.text(m)
 }
 
 // arrange gives each parameter its argument; the special ones come last.
@@ -116,7 +115,7 @@ func kwargsCopy(kwargs *Dict) *Dict {
 // module is an imported template.
 type module struct {
 	name  string
-	text  string
+	out   buffer
 	names map[string]Value
 }
 
@@ -127,9 +126,8 @@ func (mod *module) field(name string) (Value, bool) { return lookup(name, mod.na
 
 func (m *machine) newModule(t *Template, names map[string]Value) *module {
 	ctx := newContext(t, names)
-	var out strings.Builder
-	m.render(t, ctx, &out)
-	mod := &module{name: t.name, text: out.String(), names: map[string]Value{}}
+	mod := &module{name: t.name, names: map[string]Value{}}
+	m.render(t, ctx, &mod.out)
 	for name := range ctx.exported {
 		mod.names[name] = ctx.vars[name]
 	}
@@ -198,9 +196,9 @@ func (r *blockRef) field(name string) (Value, bool) {
 
 func (r *blockRef) call(m *machine, args []Value, kwargs *Dict) Value {
 	noArguments.bind("block", args, kwargs)
-	var out strings.Builder
+	var out buffer
 	m.renderBlock(r.stack[r.depth], r.ctx, &out)
-	return m.text(out.String())
+	return out.text(m)
 }
 
 var noArguments = newSignature("")

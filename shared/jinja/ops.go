@@ -40,7 +40,12 @@ func hash(v Value) any {
 		return special("Undefined")
 	case *YAMLTime:
 		return "time " + v.Text
-	case *List, *Dict, *view, *slicing:
+	case *view:
+		if v.kind == "values" { // the only one of the three that is no set
+			return v
+		}
+		raise(typeError, "unhashable type: 'dict_%s'", v.kind)
+	case *List, *Dict, *slicing:
 		raise(typeError, "unhashable type: '%s'", typeName(v))
 	}
 	return v

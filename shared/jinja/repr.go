@@ -18,7 +18,7 @@ func (m *machine) str(v Value) string {
 	case *Undefined:
 		return ""
 	case *module:
-		return v.text
+		return v.out.text(m)
 	}
 	return m.repr(v)
 }
