@@ -141,8 +141,11 @@ func (f *Function) mark(ctx context.Context, e event.Event) error {
 // markRetried takes down in the attempt before that the one after it is created,
 // or is not to be.
 func (f *Function) markRetried(ctx context.Context, e event.Event) error {
+	if e.Owner != f.Owner {
+		return nil
+	}
 	request, err := e.Request()
-	if err != nil || request.By == "" || e.Owner != f.Owner {
+	if err != nil || request.By == "" {
 		return err
 	}
 	_, err = f.Store.Update(ctx, request.By, func(n *node.Node) error {

@@ -712,7 +712,11 @@ func TestARetryRequestMakesAnotherAttemptAtTheNamedJob(t *testing.T) {
 	if n.RetryCounter != 1 || n.Text("job_id") == "" || !slices.Equal(n.JobFilter, parent.JobFilter) {
 		t.Errorf("%+v", n)
 	}
-	s.handle(retry(t, "somebody", parent, 2, map[string]any{"jobfilter": []string{"kver"}}))
+	s.handle(retry(t, "somebody", parent, 2, map[string]any{"jobfilter": []string{"kver"}, "debug": map[string]any{"retry_by": 5}}))
+	s.handle(retry(t, "somebody", parent, 2, map[string]any{"debug": map[string]any{"retry_by": n.ID}}))
+	if s.children(parent.ID)["kver shell 1"].Debug["retried"] != nil {
+		t.Error("a stranger's request is taken for dealt with")
+	}
 	if got := s.names(parent.ID); len(got) != 3 {
 		t.Errorf("a stranger's request gave %q", got)
 	}
