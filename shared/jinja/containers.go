@@ -135,7 +135,7 @@ func init() {
 		"values(self, /)": func(_ *machine, a []Value) Value { return &view{a[0].(*Dict), "values"} },
 		"items(self, /)":  func(_ *machine, a []Value) Value { return &view{a[0].(*Dict), "items"} },
 		"copy(self, /)": func(m *machine, a []Value) Value {
-			m.spend(64 * a[0].(*Dict).Len())
+			m.spend(maxItem * a[0].(*Dict).Len())
 			return a[0].(*Dict).copy()
 		},
 		"clear(self, /)": func(_ *machine, a []Value) Value {
@@ -153,7 +153,7 @@ func init() {
 			if v, ok := d.Get(a[1]); ok {
 				return v
 			}
-			m.spend(64)
+			m.spend(maxItem)
 			d.Set(a[1], a[2])
 			return a[2]
 		},

@@ -104,7 +104,7 @@ func (m *machine) template(value Value) *Template {
 		raise(raisedError, "%s", err)
 	}
 	m.spend(len(source) * 16)
-	t := m.engine.link(name, parse(name, source))
+	t := m.link(name, parse(name, source))
 	m.templates[name] = t
 	return t
 }

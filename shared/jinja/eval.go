@@ -130,7 +130,7 @@ func (a *activation) evalAll(list []expr) []Value {
 
 func (d *dictLit) eval(a *activation) Value {
 	out := NewDict()
-	a.m.spend(64 * len(d.keys))
+	a.m.spend(maxItem * len(d.keys))
 	for i := range d.keys {
 		key := d.keys[i].eval(a)
 		out.Set(key, d.values[i].eval(a))
@@ -348,7 +348,7 @@ func (l *linker) fold(x expr) (value Value, ok bool) {
 	if !isConstant(x) {
 		return nil, false
 	}
-	m := l.engine.folding()
+	m := l.m.engine.folding()
 	defer func() {
 		if e := caught(recover()); e != nil {
 			value, ok = refusal{e}, e.class == unsupported
@@ -405,7 +405,7 @@ func (l *linker) printed(value Value) (text string, ok bool) {
 			text, ok = "", false
 		}
 	}()
-	return l.engine.folding().str(value), true
+	return l.m.engine.folding().str(value), true
 }
 
 // foldedConstant is what a folded value is written as, or nil if it is not: as
@@ -480,7 +480,7 @@ func (m *machine) fresh(value Value) Value {
 	case *Dict:
 		out := NewDict()
 		for k, item := range v.All {
-			m.spend(64)
+			m.spend(maxItem)
 			out.Set(m.fresh(k), m.fresh(item))
 		}
 		return out

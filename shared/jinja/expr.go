@@ -1,11 +1,15 @@
 package jinja
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 func (p *parser) expression() expr {
 	defer p.enter()()
 	x := p.or()
-	for p.current().is("if") {
+	for n := 0; p.current().is("if"); n++ {
+		p.long(n)
 		c := &condExpr{at: p.here(), then: x}
 		p.next()
 		c.test = p.or()
@@ -20,7 +24,8 @@ func (p *parser) expression() expr {
 // leftBinary reads operands that operators, binding to the left, stand between.
 func (p *parser) leftBinary(operand func() expr, isOp func(token) bool) expr {
 	x := operand()
-	for isOp(p.current()) {
+	for n := 0; isOp(p.current()); n++ {
+		p.long(n)
 		b := &binary{at: p.here(), left: x}
 		t := p.next()
 		b.op = t.String()
@@ -131,11 +136,11 @@ func (p *parser) primary(namespaces bool) expr {
 		}
 		return &name{at: at{t.line}, name: t.text}
 	case tokString:
-		text := ""
+		var text strings.Builder
 		for p.current().kind == tokString {
-			text += p.next().text
+			text.WriteString(p.next().text)
 		}
-		return &constant{value: text}
+		return &constant{value: text.String()}
 	case tokInteger, tokFloat:
 		p.next()
 		return &constant{value: t.value}
@@ -222,7 +227,8 @@ func (p *parser) dict() expr {
 }
 
 func (p *parser) postfix(x expr) expr {
-	for {
+	for n := 0; ; n++ {
+		p.long(n)
 		switch p.current().kind {
 		case ".", "[":
 			x = p.subscript(x)
@@ -235,7 +241,8 @@ func (p *parser) postfix(x expr) expr {
 }
 
 func (p *parser) filterExpr(x expr) expr {
-	for {
+	for n := 0; ; n++ {
+		p.long(n)
 		switch t := p.current(); {
 		case t.kind == "|":
 			x = p.filters(x)
@@ -339,7 +346,8 @@ func (p *parser) arguments() arguments {
 }
 
 func (p *parser) filters(x expr) expr {
-	for p.skip("|") {
+	for n := 0; p.skip("|"); n++ {
+		p.long(n)
 		x = p.filter(x)
 	}
 	return x

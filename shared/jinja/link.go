@@ -1,6 +1,9 @@
 package jinja
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // function is what Jinja2 makes a Python function of: a template's body, a
 // block, a macro, a recursive loop, a loop's test. Its variables have slots;
@@ -74,8 +77,9 @@ func (s *scope) softened() *scope {
 const maxLoops = 20
 
 type linker struct {
-	engine       *Engine
+	m            *machine
 	template     *Template
+	seen         map[string]bool // blocks
 	blocks       []*blockStmt
 	extends      int
 	knownExtends bool
@@ -86,11 +90,12 @@ func (l *linker) fail(line int, format string, args ...any) {
 }
 
 // link makes a template of parsed statements.
-func (e *Engine) link(templateName string, body []stmt) *Template {
+func (m *machine) link(templateName string, body []stmt) *Template {
 	t := &Template{name: templateName, body: body, blocks: map[string]*block{}}
-	l := &linker{engine: e, template: t}
+	l := &linker{m: m, template: t, seen: map[string]bool{}}
 	t.fn = newFunction(nil)
 	s := &scope{symbols: newSymbols(nil, t.fn), linker: l, top: true, root: true}
+	s.spend = m.spendSteps
 	l.prepare(body, s)
 	if undeclared(nodes(body), "self")["self"] {
 		s.param("self")
@@ -111,9 +116,10 @@ func (l *linker) prepare(body []stmt, s *scope) {
 		each(b, func(n any) bool {
 			switch n := n.(type) {
 			case *blockStmt:
-				if slices.ContainsFunc(l.blocks, func(b *blockStmt) bool { return b.name == n.name }) {
+				if l.seen[n.name] {
 					l.fail(n.line, "block %q defined twice", n.name)
 				}
+				l.seen[n.name] = true
 				l.blocks = append(l.blocks, n)
 			case *extendsStmt:
 				s.checked = true
@@ -126,6 +132,7 @@ func (l *linker) prepare(body []stmt, s *scope) {
 func (l *linker) linkBlock(stmt *blockStmt) *block {
 	b := &block{name: stmt.name, template: l.template, body: stmt.body, fn: newFunction(nil)}
 	s := &scope{symbols: newSymbols(nil, b.fn), linker: l, block: true}
+	s.spend = l.m.spendSteps
 	used := undeclared(nodes(stmt.body), "self", "super")
 	if used["self"] {
 		s.param("self")
@@ -174,11 +181,10 @@ func (s *scope) entering() loads {
 }
 
 func (s *scope) ownerOf(id string) *function {
+	_, name, _ := strings.Cut(id, " ")
 	for p := s.parent; p != nil; p = p.parent {
-		for _, known := range p.refs {
-			if known == id {
-				return p.fn
-			}
+		if p.refs[name] == id {
+			return p.fn
 		}
 	}
 	return s.fn
@@ -189,6 +195,7 @@ func (s *scope) locals() []local {
 	var out []local
 	seen := map[string]bool{}
 	for p := s.symbols; p != nil; p = p.parent {
+		s.spend(len(p.stores))
 		for name := range p.stores {
 			if !seen[name] {
 				seen[name] = true
@@ -560,7 +567,7 @@ func (s *scope) filter(n *filter) {
 	if n.isTest {
 		n.fn = tests[n.name]
 	} else {
-		n.fn = s.linker.engine.filter(n.name)
+		n.fn = s.linker.m.engine.filter(n.name)
 	}
 	if n.fn == nil && !s.soft {
 		s.linker.fail(n.line, "no filter or test named %q", n.name)

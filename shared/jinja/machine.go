@@ -15,6 +15,9 @@ const (
 	maxDigits = 4300       // of an integer that is read or printed: Python's own bound
 )
 
+// maxItem is what an item of a dict takes, bytes: key, value and index.
+const maxItem = 200
+
 // machine is one rendering: what it has used of its bounds, and what it has
 // read.
 type machine struct {
@@ -36,6 +39,15 @@ func (m *machine) step() {
 		raise(limitError, "rendering takes more than %d steps", maxSteps)
 	}
 	if m.steps%1024 == 0 && m.ctx.Err() != nil {
+		m.late()
+	}
+}
+
+// spendSteps counts work of n steps.
+func (m *machine) spendSteps(n int) {
+	m.steps += n
+	m.step()
+	if m.ctx.Err() != nil {
 		m.late()
 	}
 }

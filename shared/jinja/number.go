@@ -183,7 +183,7 @@ func (m *machine) integers(op string, a, b Value, x, y *big.Int) Value {
 	case "-":
 		return norm(z.Sub(x, y))
 	case "*":
-		m.steps += x.BitLen() / 64 * y.BitLen() / 64
+		m.work(x, y)
 		return norm(z.Mul(x, y))
 	case "**":
 		return m.power(x, y)
@@ -191,7 +191,7 @@ func (m *machine) integers(op string, a, b Value, x, y *big.Int) Value {
 	if y.Sign() == 0 {
 		raise(zeroDivision, "division by zero")
 	}
-	m.steps += x.BitLen() / 64 * y.BitLen() / 64
+	m.work(x, y)
 	switch op {
 	case "/":
 		f, _ := new(big.Rat).SetFrac(x, y).Float64()
@@ -206,6 +206,12 @@ func (m *machine) integers(op string, a, b Value, x, y *big.Int) Value {
 		return norm(floorDiv(x, y))
 	}
 	return norm(z.Sub(x, z.Mul(floorDiv(x, y), y)))
+}
+
+// work counts what it takes to multiply or divide, before it is done.
+func (m *machine) work(x, y *big.Int) {
+	m.steps += (x.BitLen()/64 + 1) * (y.BitLen()/64 + 1) / 64
+	m.step()
 }
 
 // smallIntegers adds, subtracts and multiplies what can not overflow.

@@ -334,7 +334,7 @@ func (m *machine) update(d *Dict, from Value) {
 		raise(typeError, "'Namespace' object is not iterable")
 	}
 	if other, ok := from.(*Dict); ok {
-		m.spend(64 * other.Len())
+		m.spend(maxItem * other.Len())
 		for k, v := range other.All {
 			d.Set(k, v)
 		}
@@ -359,7 +359,7 @@ func (m *machine) pair(item Value, i int) []Value {
 	if len(pair) != 2 {
 		raise(valueError, "dictionary update sequence element #%d has length %d; 2 is required", i, len(pair))
 	}
-	m.spend(64)
+	m.spend(maxItem)
 	return pair
 }
 

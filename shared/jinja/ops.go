@@ -17,7 +17,7 @@ func hash(v Value) any {
 		i, _ := toInt(v)
 		return i
 	case *big.Int:
-		return "int " + v.Text(62)
+		return "int " + v.Text(32)
 	case float64:
 		if i, accuracy := new(big.Float).SetFloat64(nanless(v)).Int(nil); accuracy == big.Exact && i != nil && !math.IsNaN(v) {
 			return hash(norm(i))

@@ -45,6 +45,16 @@ func (p *parser) enter() func() {
 	return func() { p.depth-- }
 }
 
+// maxChain is how many operators, filters or calls may follow each other: they
+// nest in the tree. Python's own bound is lower for all that is not constant.
+const maxChain = 400
+
+func (p *parser) long(n int) {
+	if n > maxChain {
+		raiseAt(p.template, p.current().line, limitError, "more than %d operations in a row", maxChain)
+	}
+}
+
 func (p *parser) skip(kind string) bool {
 	if p.current().kind == kind {
 		p.next()

@@ -68,75 +68,81 @@ func (m *machine) isMapping(v Value) bool {
 	return false
 }
 
+// percentReader reads what stands between a % and its verb.
+type percentReader struct {
+	list []string
+	i    int
+	args *percentArgs
+}
+
+func (p *percentReader) at() string {
+	if p.i >= len(p.list) {
+		raise(valueError, "incomplete format")
+	}
+	return p.list[p.i]
+}
+
 // parsePercent reads a spec that begins at i, and gives the place of its verb.
 func parsePercent(list []string, i int, args *percentArgs) (percentSpec, int) {
+	p := &percentReader{list, i, args}
 	spec := percentSpec{precision: -1}
-	at := func() string {
-		if i >= len(list) {
-			raise(valueError, "incomplete format")
-		}
-		return list[i]
+	if p.at() == "(" {
+		spec.key, spec.hasKey = p.key(), true
 	}
-	if at() == "(" {
-		if args.mapping == nil {
-			raise(typeError, "format requires a mapping")
-		}
-		depth, begin := 1, i+1
-		for depth > 0 {
-			i++
-			if i >= len(list) {
-				raise(valueError, "incomplete format key")
-			}
-			depth += map[string]int{"(": 1, ")": -1}[list[i]]
-		}
-		spec.key, spec.hasKey = strings.Join(list[begin:i], ""), true
-		i++
-	}
-	for strings.Contains("-+ #0", at()) {
-		switch at() {
-		case "-":
-			spec.minus = true
-		case "+":
-			spec.plus = true
-		case " ":
-			spec.space = true
-		case "#":
-			spec.alt = true
-		case "0":
-			spec.zero = true
-		}
-		i++
-	}
-	number := func() int {
-		if at() == "*" {
-			i++
-			v := args.next()
-			if !isInt(v) {
-				raise(typeError, "* wants int")
-			}
-			return index(v)
-		}
-		n := 0
-		for ; strings.Contains(decimal, at()); i++ {
-			n = n*10 + int(at()[0]-'0')
-			if n > maxMemory {
-				raise(valueError, "width too big")
-			}
-		}
-		return n
-	}
-	if spec.width = number(); spec.width < 0 {
+	p.flags(&spec)
+	if spec.width = p.number(); spec.width < 0 {
 		spec.minus, spec.width = true, -spec.width
 	}
-	if at() == "." {
-		i++
-		spec.precision = max(number(), 0)
+	if p.at() == "." {
+		p.i++
+		spec.precision = max(p.number(), 0)
 	}
-	if strings.Contains("hlL", at()) {
-		i++
+	if strings.Contains("hlL", p.at()) {
+		p.i++
 	}
-	spec.verb = []rune(at())[0]
-	return spec, i
+	spec.verb = []rune(p.at())[0]
+	return spec, p.i
+}
+
+// key reads "(key)", in which brackets may nest.
+func (p *percentReader) key() string {
+	if p.args.mapping == nil {
+		raise(typeError, "format requires a mapping")
+	}
+	depth, begin := 1, p.i+1
+	for depth > 0 {
+		p.i++
+		depth += map[string]int{"(": 1, ")": -1}[p.at()]
+	}
+	p.i++
+	return strings.Join(p.list[begin:p.i-1], "")
+}
+
+func (p *percentReader) flags(spec *percentSpec) {
+	flags := map[string]*bool{"-": &spec.minus, "+": &spec.plus, " ": &spec.space, "#": &spec.alt, "0": &spec.zero}
+	for flag := flags[p.at()]; flag != nil; flag = flags[p.at()] {
+		*flag = true
+		p.i++
+	}
+}
+
+// number reads a width or a precision, which "*" takes from the arguments.
+func (p *percentReader) number() int {
+	if p.at() == "*" {
+		p.i++
+		v := p.args.next()
+		if !isInt(v) {
+			raise(typeError, "* wants int")
+		}
+		return index(v)
+	}
+	n := 0
+	for ; strings.Contains(decimal, p.at()); p.i++ {
+		if n = n*10 + int(p.at()[0]-'0'); n > maxMemory {
+			raise(valueError, "width too big")
+		}
+	}
+	return n
 }
 
 func (m *machine) percentOne(spec percentSpec, args *percentArgs, escaping bool) string {

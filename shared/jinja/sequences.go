@@ -248,7 +248,7 @@ func filterUnique(m *machine, a []Value) Value {
 			if seen[key] {
 				return false
 			}
-			m.spend(64)
+			m.spend(maxItem)
 			seen[key] = true
 			return true
 		})

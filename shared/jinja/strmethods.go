@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -79,7 +80,14 @@ func init() {
 		"isascii(self, /)":      func(_ *machine, a []Value) Value { return ascii(self(a)) },
 		"isprintable(self, /)":  func(_ *machine, a []Value) Value { return strings.IndexFunc(self(a), unprintable) < 0 },
 		"isidentifier(self, /)": func(_ *machine, a []Value) Value { return isIdentifier(self(a)) },
+	})
+	maps.Copy(strMethods, trimMethods())
+	maps.Copy(strMethods, partMethods())
+}
 
+// trimMethods cut, fill and find.
+func trimMethods() map[string]*builtin {
+	return table(map[string]func(*machine, []Value) Value{
 		"strip(self, chars=None, /)":    func(_ *machine, a []Value) Value { return like(a[0], strip(self(a), a[1], true, true)) },
 		"lstrip(self, chars=None, /)":   func(_ *machine, a []Value) Value { return like(a[0], strip(self(a), a[1], true, false)) },
 		"rstrip(self, chars=None, /)":   func(_ *machine, a []Value) Value { return like(a[0], strip(self(a), a[1], false, true)) },
@@ -105,7 +113,12 @@ func init() {
 		"rindex(self, sub, start=None, end=None, /)":        func(_ *machine, a []Value) Value { return mustFind(find(a, strings.LastIndex)) },
 		"startswith(self, prefix, start=None, end=None, /)": func(_ *machine, a []Value) Value { return affix(a, "startswith", strings.HasPrefix) },
 		"endswith(self, suffix, start=None, end=None, /)":   func(_ *machine, a []Value) Value { return affix(a, "endswith", strings.HasSuffix) },
+	})
+}
 
+// partMethods part texts and put them together.
+func partMethods() map[string]*builtin {
+	return table(map[string]func(*machine, []Value) Value{
 		"replace(self, old, new, count=-1, /)": func(m *machine, a []Value) Value {
 			return like(a[0], m.replace(self(a), asText(a[1]), escaped(a[0], a[2]), index(a[3])))
 		},

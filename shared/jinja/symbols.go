@@ -35,17 +35,19 @@ type symbols struct {
 	loads  map[string]loadRule
 	order  []string // of loads
 	stores map[string]bool
+	spend  func(names int) // counts work on many names
 }
 
 func newSymbols(parent *symbols, fn *function) *symbols {
 	s := &symbols{parent: parent, fn: fn, refs: map[string]string{}, loads: map[string]loadRule{}, stores: map[string]bool{}}
 	if parent != nil {
-		s.level = parent.level + 1
+		s.level, s.spend = parent.level+1, parent.spend
 	}
 	return s
 }
 
 func (s *symbols) clone() *symbols {
+	s.spend(len(s.refs) + len(s.stores))
 	c := *s
 	c.refs, c.loads, c.stores, c.order = maps.Clone(s.refs), maps.Clone(s.loads), maps.Clone(s.stores), slices.Clone(s.order)
 	return &c
