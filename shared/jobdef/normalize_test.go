@@ -50,6 +50,22 @@ func TestDefinitionsAreNormalizedAsPyYAMLDid(t *testing.T) {
 	}
 }
 
+func TestDefinitionsForLAVAAloneAreNormalized(t *testing.T) {
+	r := mustNew(t, folder(t, "t.jinja2", "b: {{ name }}\na: 1\na: 2\n", "bad.jinja2", "a: b: {{ name }}"))
+	for lab, want := range map[string]string{"lava": "a: 2\nb: job\n", "shell": "b: job\na: 1\na: 2"} {
+		p := params("t.jinja2", nil)
+		p.Runtime.LabType = lab
+		if got, err := r.Render(p); err != nil || got != want {
+			t.Errorf("%s: %q, %v", lab, got, err)
+		}
+	}
+	p := params("bad.jinja2", nil)
+	p.Runtime.LabType = "lava"
+	if _, err := r.Render(p); !errors.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "yaml.Load") {
+		t.Error(err)
+	}
+}
+
 func TestAliasesAreNotMultiplied(t *testing.T) {
 	bomb := "a0: &a0 [x, x]\n"
 	for i := range 100 {

@@ -58,7 +58,8 @@ func (r *Renderer) Has(template string) bool {
 	return err == nil
 }
 
-// Render makes the definition of one job. Its errors are Invalid: they name the
+// Render makes the definition of one job; that for a LAVA lab is written anew by
+// [Normalize], as KernelCI does. Its errors are Invalid: they name the
 // template, the job and the cause, and another try would end the same way.
 func (r *Renderer) Render(p Params) (string, error) {
 	if p.Config == nil || p.Job == nil || p.Platform == nil || p.Runtime == nil {
@@ -94,7 +95,11 @@ func (r *Renderer) render(p Params) (string, error) {
 		Random:    chance(p),
 		MaxOutput: maxOutput,
 	}
-	return engine.Render(ctx, p.Job.Template, data)
+	text, err := engine.Render(ctx, p.Job.Template, data)
+	if err != nil || p.Runtime.LabType != "lava" {
+		return text, err
+	}
+	return Normalize(text)
 }
 
 // raise is kci_raise: the template's own error.
