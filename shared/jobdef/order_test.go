@@ -4,6 +4,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/kernelflow/kernelflow/shared/jinja"
 	"github.com/kernelflow/kernelflow/shared/pipeline"
 )
 
@@ -36,16 +37,21 @@ jobs:
 	}
 	p := params("t.jinja2", nil)
 	p.Job, p.Platform, p.Runtime = cfg.Jobs["job"], cfg.Platforms["board"], cfg.Runtimes["lab"]
-	const template = "{{ platform_config.context }}\n{{ platform_config.params }}\n{{ deep }}\n{{ other }}\n{{ list }}\n{{ merged }}\n{{ notify }}"
-	const want = `{'z': 1, 'a': {'y': 1, 'b': 2}}
-{'deep': {'c': 1, 'a': 2}, 'other': {'b': 1, 'a': 1}}
-{'c': 1, 'a': 2}
-{'c': 1, 'a': 1, 'b': {'y': 1, 'x': 1}}
-[{'d': 1, 'c': 'x86_64'}]
-{'zeta': 1, 'mid': 3, 'own': 1}
-{'url': 'x', 'callback': {'token': 't', 'dataset': 'all'}}`
-	got, err := mustNew(t, folder(t, "t.jinja2", template)).Render(p)
-	if err != nil || got != want {
-		t.Errorf("%s, %v", got, err)
+	v, err := values(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"platform_config": `{'name': 'board', 'arch': 'x86_64', 'base_name': 'board', 'boot_method': 'grub', 'mach': 'x86', 'dtb': [], 'compatible': [], ` +
+			`'flash_image': '', 'context': {'z': 1, 'a': {'y': 1, 'b': 2}}, 'params': {'deep': {'c': 1, 'a': 2}, 'other': {'b': 1, 'a': 1}}}`,
+		"deep":   `{'c': 1, 'a': 2}`,
+		"other":  `{'c': 1, 'a': 1, 'b': {'y': 1, 'x': 1}}`,
+		"list":   `[{'d': 1, 'c': 'x86_64'}]`,
+		"merged": `{'zeta': 1, 'mid': 3, 'own': 1}`,
+		"notify": `{'url': 'x', 'callback': {'token': 't', 'dataset': 'all'}}`,
+	} {
+		if got, err := jinja.Text(v[name]); err != nil || got != want {
+			t.Errorf("%s: %s, %v\nwant %s", name, got, err, want)
+		}
 	}
 }
