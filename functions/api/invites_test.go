@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -25,8 +26,13 @@ import (
 
 // postbox is where a site's mails go.
 type postbox struct {
+	mail.Sender
 	t   *testing.T
 	dir string
+
+	mu    sync.Mutex
+	mails int
+	more  chan struct{} // closed when there is one more
 }
 
 func newPostbox(t *testing.T) (*postbox, option) {
@@ -34,23 +40,45 @@ func newPostbox(t *testing.T) (*postbox, option) {
 	dir := t.TempDir()
 	sender, err := mail.NewFolder(dir)
 	check(t, err)
-	return &postbox{t, dir}, func(o *api.Options) {
-		o.Mail, o.MailFrom, o.URL = sender, "kernelflow@example.org", "https://api.example.org/"
+	p := &postbox{Sender: sender, t: t, dir: dir, more: make(chan struct{})}
+	return p, func(o *api.Options) {
+		o.Mail, o.MailFrom, o.URL = p, "kernelflow@example.org", "https://api.example.org/"
 	}
 }
 
-// wait returns the text of the newest mail when there are count of them.
+func (p *postbox) Send(ctx context.Context, m mail.Message) error {
+	err := p.Sender.Send(ctx, m)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mails++
+	close(p.more)
+	p.more = make(chan struct{})
+	return err
+}
+
+// wait returns the newest mail when count of them have been sent.
 func (p *postbox) wait(count int) (subject, text string) {
 	p.t.Helper()
-	var files []string
-	for deadline := time.Now().Add(20 * time.Second); len(files) < count; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			p.t.Fatalf("%d mails, want %d", len(files), count)
+	late := time.After(20 * time.Second)
+	for {
+		p.mu.Lock()
+		mails, more := p.mails, p.more
+		p.mu.Unlock()
+		if mails >= count {
+			return p.newest(count)
 		}
-		var err error
-		files, err = filepath.Glob(filepath.Join(p.dir, "*.eml"))
-		check(p.t, err)
+		select {
+		case <-more:
+		case <-late:
+			p.t.Fatalf("%d mails, want %d", mails, count)
+		}
 	}
+}
+
+func (p *postbox) newest(count int) (subject, text string) {
+	p.t.Helper()
+	files, err := filepath.Glob(filepath.Join(p.dir, "*.eml"))
+	check(p.t, err)
 	if len(files) != count {
 		p.t.Fatalf("%d mails, want %d", len(files), count)
 	}

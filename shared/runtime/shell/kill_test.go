@@ -11,7 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,8 +49,9 @@ func fatal(err error) {
 	}
 }
 
-// Hosts, supervisors and scripts are killed at random moments. Whatever the
-// moment: each job that was submitted is reported once and started at most once.
+// Hosts, supervisors and scripts are killed after random numbers of steps: a job
+// that the host has submitted, or a request that a job makes to the API. Wherever
+// they were: each job that was submitted is reported once and started at most once.
 func TestKilledAtAnyInstantNoJobIsLostAndNoneRunsTwice(t *testing.T) {
 	const kills, jobs = 12, 10
 	seed := uint64(time.Now().UnixNano())
@@ -62,8 +65,13 @@ func TestKilledAtAnyInstantNoJobIsLostAndNoneRunsTwice(t *testing.T) {
 		all = append(all, j)
 	}
 	for range kills {
-		cmd := startHost(t, l, all)
-		time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
+		submitted := new(atomic.Int64)
+		before := len(l.api.Requests())
+		cmd := startHost(t, l, all, submitted)
+		until := random.IntN(3 * jobs)
+		runtimetest.Eventually(t, fmt.Sprintf("%d steps, or all", until), func() bool {
+			return int(submitted.Load())+len(l.api.Requests())-before >= until || submitted.Load() == jobs && l.reported(all)
+		})
 		_ = cmd.Process.Kill() // it may have ended by itself only after a fault, which the end of the test shows
 		_ = cmd.Wait()
 		l.killSome(random)
@@ -90,7 +98,13 @@ func TestKilledAtAnyInstantNoJobIsLostAndNoneRunsTwice(t *testing.T) {
 	t.Logf("%d of %d jobs passed, the others were interrupted", passed, jobs)
 }
 
-func startHost(t *testing.T, l *lab, all []runtime.Job) *exec.Cmd {
+// reported says whether all of them are.
+func (l *lab) reported(all []runtime.Job) bool {
+	return !slices.ContainsFunc(all, func(j runtime.Job) bool { return len(l.api.Reports(j.Node.ID)) == 0 })
+}
+
+// startHost starts a host and counts what it says that it has submitted.
+func startHost(t *testing.T, l *lab, all []runtime.Job, submitted *atomic.Int64) *exec.Cmd {
 	t.Helper()
 	program, err := os.Executable()
 	check(t, err)
@@ -98,7 +112,14 @@ func startHost(t *testing.T, l *lab, all []runtime.Job) *exec.Cmd {
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	check(t, err)
+	out, err := cmd.StdoutPipe()
+	check(t, err)
 	check(t, cmd.Start())
+	go func() {
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			submitted.Add(1)
+		}
+	}()
 	go func() {
 		for _, j := range all {
 			line, _ := json.Marshal(j)
