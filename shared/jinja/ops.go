@@ -343,7 +343,7 @@ func (m *machine) repeat(a, times Value) (Value, bool) {
 	return newTuple(slices.Repeat(tuple.items, n)...), true
 }
 
-// negative is unary minus, or plus.
+// signed is unary minus, or plus.
 func (m *machine) signed(op string, v Value) Value {
 	if u, ok := v.(*Undefined); ok {
 		u.raise()
@@ -351,11 +351,14 @@ func (m *machine) signed(op string, v Value) Value {
 	if !isNumber(v) {
 		raise(typeError, "bad operand type for unary %s: '%s'", op, typeName(v))
 	}
+	if f, ok := v.(float64); ok {
+		if op == "+" {
+			return f
+		}
+		return -f
+	}
 	if op == "+" {
 		return m.arithmetic("+", v, 0)
-	}
-	if f, ok := v.(float64); ok {
-		return -f
 	}
 	return m.arithmetic("-", 0, v)
 }
