@@ -23,6 +23,7 @@ type list struct {
 	key                   string
 	allow, deny           []string
 	allowPairs, denyPairs []string // "tree:branch"
+	allowed, allowedPairs string   // what is allowed, for reasons
 }
 
 // compile keeps the rules of what is called so ready for [rules.check].
@@ -38,6 +39,7 @@ func (s *Schedule) compile(of string, r *pipeline.Rules) {
 			bare, denied := strings.CutPrefix(v, "!")
 			l.add(bare, denied, place && strings.Contains(bare, ":"))
 		}
+		l.allowed, l.allowedPairs = among(l.allow), among(l.allowPairs)
 		switch rule.Key {
 		case "tree":
 			c.tree = l
@@ -148,7 +150,7 @@ func (l *list) checkPlace(tree, branch string) string {
 		return fmt.Sprintf("tree and branch %q are denied", pair)
 	}
 	if len(l.allow) == 0 && len(l.allowPairs) > 0 {
-		return fmt.Sprintf("tree and branch %q are not among %s", pair, among(l.allowPairs))
+		return fmt.Sprintf("tree and branch %q are not among %s", pair, l.allowedPairs)
 	}
 	value := tree
 	if l.key == "branch" {
@@ -164,7 +166,7 @@ func (l *list) checkPlace(tree, branch string) string {
 func (l *list) check(v any) string {
 	if v == nil {
 		if len(l.allow) > 0 {
-			return fmt.Sprintf("%s is not known, and must be one of %s", l.key, among(l.allow))
+			return fmt.Sprintf("%s is not known, and must be one of %s", l.key, l.allowed)
 		}
 		return ""
 	}
@@ -177,7 +179,7 @@ func (l *list) check(v any) string {
 	if len(l.allow) == 0 || slices.ContainsFunc(values, func(s string) bool { return slices.Contains(l.allow, s) }) {
 		return ""
 	}
-	return fmt.Sprintf("%s %s is not among %s", l.key, among(values), among(l.allow))
+	return fmt.Sprintf("%s %s is not among %s", l.key, among(values), l.allowed)
 }
 
 // maxNamed is how many values a reason names: some rules list a hundred.
