@@ -3,7 +3,7 @@
 # on Debian, as root: Redis, and the tools that build and boot a kernel.
 set -eu
 
-packages="curl git make gcc libc6-dev redis-server linux-source-6.1 flex bison bc libelf-dev libssl-dev qemu-system-x86 busybox-static cpio xz-utils python3 python3-venv"
+packages="curl openssl git make gcc libc6-dev redis-server linux-source-6.1 flex bison bc libelf-dev libssl-dev qemu-system-x86 busybox-static cpio xz-utils python3 python3-venv"
 
 missing=
 for package in $packages; do
