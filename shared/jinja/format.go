@@ -230,9 +230,6 @@ func (m *machine) formatted(v Value, text string) string {
 		if !ok {
 			raise(typeError, "unsupported format string passed to %s.__format__", typeName(v))
 		}
-		if _, ok := v.(Markup); ok {
-			raise(valueError, "unsupported format specification for Markup")
-		}
 		spec := parseFormat(text)
 		if spec.verb != 0 && spec.verb != 's' || spec.sign != 0 || spec.alt || spec.grouping != "" || spec.align == '=' {
 			raise(valueError, "format %q does not go with a string", text)
