@@ -101,6 +101,7 @@ type Function struct {
 	counts    counts
 	dashboard dashboard
 	waiting   atomic.Int64 // listeners
+	underWay  deliveries
 }
 
 // New builds the function; what is missing in the options is Invalid.
@@ -114,6 +115,7 @@ func New(o Options) (http.Handler, error) {
 		keepAlive: o.KeepAlive, popWait: o.PopWait, patience: cmp.Or(o.Patience, listPatience),
 		slowness: cmp.Or(o.Slowness, slowness), bodyTime: o.BodyTime, maxUpload: o.MaxUpload, now: o.Now, rand: o.Rand, log: o.Log,
 		unpacking: make(chan struct{}, maxUnpacking), dashboard: dashboard{turn: make(chan struct{}, 1)},
+		underWay: deliveries{of: map[int64]*delivering{}},
 	}
 	if f.keepAlive <= 0 {
 		f.keepAlive = 45 * time.Second

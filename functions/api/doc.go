@@ -43,12 +43,26 @@
 // we know. Integers in data that need more than 53 bits are kept as the nearest
 // double, as JavaScript clients read them anyway.
 //
-// A poll notes what it hands out before it answers, so that a client which
-// polls on is never given an event twice, whichever instance it asks. The
-// price: one whose poll broke off has to subscribe again, and a durable
-// subscriber is then given what it has not acknowledged, which it may have had
-// (the sequence tells). Another user's subscription is refused with 403, where
-// KernelCI fails with 500.
+// An event counts as delivered when its answer was written out whole, and only
+// then is noted so, by the one write that a poll costs: an instance that is
+// killed at any moment loses nothing, and who polls on elsewhere is given each
+// event in order. An event comes twice, with the same id, only when an instance
+// died between writing and noting, the store did not take the note within ten
+// seconds, or the client's connection broke. Until the note is there, a mark on
+// the bus, renewed while its instance lives, makes a poll at another instance
+// wait; one of a dead instance lapses after two seconds. Within an instance a
+// mark in memory does the same. The bus being away, a poll at another instance
+// that is faster than the note is given the event again: it may come twice, but
+// is not lost. The rejected: to note before the answer (what is under way when
+// an instance dies is lost to who just polls on), to note twice (a write more),
+// to let a poll ask the instance that had the one before (nobody answers for the
+// dead). The prices: three short questions to the bus for each event, and a
+// poll after a death that takes up to two seconds. What was written to a
+// connection whose client had gone unnoticed counts as delivered: who got no
+// whole answer subscribes again with its subscriber_id, and is given what it has
+// not acknowledged. A server that sends only when the handler has returned
+// cannot promise more than that either. Another user's subscription is refused
+// with 403, where KernelCI fails with 500.
 //
 // Logins are limited by counters on the bus, which all instances share. The
 // store would have to write for each bad password of a stranger, and counters

@@ -47,7 +47,9 @@ type world struct {
 func newWorld(t *testing.T, open func(context.Context) (store.Store, error)) *world {
 	w := &world{t: t, openStore: open, redis: redis.Options{Addr: os.Getenv("TEST_REDIS_URL"), Prefix: "test:" + t.Name() + ":"}, files: t.TempDir()}
 	if w.redis.Addr == "" {
-		w.redis.Addr = miniredis.RunT(t).Addr()
+		server := miniredis.RunT(t)
+		server.ClockTTL(true)
+		w.redis.Addr = server.Addr()
 	}
 	var err error
 	w.auth, err = auth.New(auth.Options{Secret: []byte("a secret of enough bytes"), Now: time.Now})

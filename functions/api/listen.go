@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/event"
@@ -19,7 +21,7 @@ import (
 
 func (f *Function) listenerRoutes(api huma.API) {
 	register(api, http.MethodPost, "/subscribe/{channel}", "Listen to a channel", f.subscribe, needsToken)
-	register(api, http.MethodGet, "/listen/{id}", "Wait for the next event of a subscription", f.listen, needsToken)
+	register(api, http.MethodGet, "/listen/{id}", "Wait for the next event of a subscription", f.listen, needsToken, streams[message](api))
 	register(api, http.MethodPost, "/unsubscribe/{id}", "End a subscription", f.unsubscribe, needsToken)
 	register(api, http.MethodGet, "/stats/subscriptions", "All subscriptions", f.subscriptions, needsToken)
 }
@@ -164,13 +166,23 @@ type message struct {
 	Data    string  `json:"data" doc:"a CloudEvent as JSON"`
 }
 
-type listenOutput struct{ Body message }
+// messageOf is the answer with an event.
+func messageOf(sub store.Subscription, e event.Event) ([]byte, error) {
+	text, err := e.Message()
+	if err != nil {
+		return nil, err
+	}
+	var answer bytes.Buffer
+	err = huma.DefaultJSONFormat.Marshal(&answer, message{Type: "message", Channel: sub.Channel, Data: string(text)})
+	return answer.Bytes(), err
+}
 
 // listen hands out the next event. Asking for it says that the one before has
-// been dealt with. A client whose poll broke off cannot know what it said: it
-// subscribes again with its subscriber_id, and what it has not acknowledged
-// comes again.
-func (f *Function) listen(ctx context.Context, in *subscriptionInput) (*listenOutput, error) {
+// been dealt with.
+func (f *Function) listen(ctx context.Context, in *subscriptionInput) (*huma.StreamResponse, error) {
+	if err := f.settle(ctx, in.ID); err != nil {
+		return nil, f.fail(ctx, err)
+	}
 	sub, err := f.own(ctx, in)
 	if err != nil {
 		return nil, f.fail(ctx, err)
@@ -179,16 +191,22 @@ func (f *Function) listen(ctx context.Context, in *subscriptionInput) (*listenOu
 	if err != nil {
 		return nil, f.fail(ctx, f.notSubscribed(err, in.ID))
 	}
-	text, err := e.Message()
+	answer, err := messageOf(sub, e)
 	if err != nil {
 		return nil, f.fail(ctx, err)
 	}
-	return &listenOutput{Body: message{Type: "message", Channel: sub.Channel, Data: string(text)}}, nil
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		r, w := humago.Unwrap(hc)
+		if e.Sequence == 0 || r.Method == http.MethodHead {
+			_ = writeWhole(w, answer) // nobody is given an event by this
+			return
+		}
+		f.deliver(ctx, w, sub, e, answer)
+	}}, nil
 }
 
 // next returns the next event that the subscription lets through, waiting for
-// it, or a sign of life. It notes what it hands out before it does: nothing is
-// handed out twice to a client that polls.
+// it, or a sign of life.
 func (f *Function) next(ctx context.Context, sub store.Subscription) (event.Event, error) {
 	filter := event.Filter{Channel: sub.Channel}
 	if !sub.Promiscuous {
@@ -199,11 +217,11 @@ func (f *Function) next(ctx context.Context, sub store.Subscription) (event.Even
 		e, looked, err = f.wait(ctx, sub, looked, filter)
 	}
 	switch {
-	case errors.Is(err, context.Canceled):
+	case ctx.Err() != nil || errors.Is(err, context.Canceled):
 		// The server stops, or the client has gone. Nothing is noted: who
 		// polls again, wherever, goes on from here.
 		return f.beep()
-	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+	case errors.Is(err, context.DeadlineExceeded):
 		// There is nothing for this listener up to where it was looked.
 		if err := f.store.Polled(ctx, sub.ID, looked, looked, f.now()); err != nil {
 			return event.Event{}, err
@@ -212,7 +230,7 @@ func (f *Function) next(ctx context.Context, sub store.Subscription) (event.Even
 	case err != nil:
 		return event.Event{}, err
 	}
-	return *e, f.store.Polled(ctx, sub.ID, sub.Delivered, e.Sequence, f.now())
+	return *e, nil
 }
 
 // wait waits for the next event until it is time for a sign of life. A durable

@@ -15,7 +15,8 @@ import (
 // come so far.
 const MostItems = 10_000
 
-// Bus publishes messages, hands out the items of lists and counts.
+// Bus publishes messages, hands out the items of lists, counts, and knows what
+// is in hand.
 type Bus interface {
 	// Publish gives the message to whoever is subscribed to the channel now,
 	// on any instance. Temporary when the server is away.
@@ -33,6 +34,16 @@ type Bus interface {
 	// returns its value and how long it lasts: window from its first use on.
 	// Then it begins anew.
 	Count(ctx context.Context, name string, by int64, window time.Duration) (value int64, rest time.Duration, err error)
+	// Hold tells all instances that holder has a thing of that name in hand. It
+	// is over when the holder releases it, or has not said so again for that
+	// long: then the holder has died. Many may hold the same; one that died is
+	// forgotten no earlier than the others.
+	Hold(ctx context.Context, name, holder string, lasts time.Duration) error
+	// Release says that holder has the thing no longer; nothing happens when it
+	// was forgotten already.
+	Release(ctx context.Context, name, holder string) error
+	// Held says whether anybody has the thing in hand.
+	Held(ctx context.Context, name string) (bool, error)
 	// Ping says whether the server answers.
 	Ping(ctx context.Context) error
 	// Close ends every subscription.

@@ -31,7 +31,7 @@ type Subscriptions interface {
 	// Subscription returns one; NotFound.
 	Subscription(ctx context.Context, id int64) (Subscription, error)
 	// Polled notes a poll: everything up to acknowledged is dealt with, and
-	// delivered is what is being handed out now. Neither goes backwards here.
+	// delivered was handed out. Neither goes backwards here.
 	Polled(ctx context.Context, id int64, acknowledged, delivered int64, at time.Time) error
 	// Unsubscribe ends one; NotFound. The place of a durable one is kept: it
 	// has no id until it subscribes again.

@@ -25,7 +25,9 @@ func Run(t *testing.T, open func(t *testing.T) func() bus.Bus) {
 		"a slow reader costs bounded memory":                            testSlowReader,
 		"Close ends subscriptions":                                      testClose,
 		"instances count together until the window ends":                testCount,
-		"Ping answers": testPing,
+		"what is held is held until all have released it":               testHold,
+		"what a dead holder had is free again":                          testDeadHolder,
+		"Ping answers":                                                  testPing,
 	} {
 		t.Run(promise, func(t *testing.T) { run(t, open(t)) })
 	}
@@ -252,6 +254,51 @@ func UntilAnew(t *testing.T, b bus.Bus, name string, window time.Duration) {
 			return
 		}
 		last = value
+	}
+}
+
+func testHold(t *testing.T, connect func() bus.Bus) {
+	first, second := connect(), connect()
+	held := func(name string, want bool) {
+		t.Helper()
+		for i, b := range []bus.Bus{first, second} {
+			if got, err := b.Held(t.Context(), name); got != want || err != nil {
+				t.Errorf("instance %d: %s held: %t, %v", i, name, got, err)
+			}
+		}
+	}
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	held("a", false)
+	do(first.Hold(t.Context(), "a", "one", time.Hour))
+	do(first.Hold(t.Context(), "a", "one", time.Hour))
+	do(second.Hold(t.Context(), "a", "two", time.Hour))
+	held("a", true)
+	held("b", false)
+	do(first.Release(t.Context(), "a", "one"))
+	do(first.Release(t.Context(), "a", "one"))
+	do(first.Release(t.Context(), "b", "one"))
+	held("a", true)
+	do(second.Release(t.Context(), "a", "two"))
+	held("a", false)
+}
+
+func testDeadHolder(t *testing.T, connect func() bus.Bus) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	b := connect()
+	if err := errors.Join(b.Hold(ctx, "a", "dead", time.Hour), b.Hold(ctx, "a", "dead", 20*time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	for held := true; held; {
+		var err error
+		if held, err = b.Held(ctx, "a"); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

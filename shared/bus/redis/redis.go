@@ -1,6 +1,6 @@
 // Package redis is the bus on Redis, through go-redis: channels are Redis
-// channels, lists are Redis lists and counters are keys that expire, all under
-// a prefix. [Embedded] starts a Redis in this process (miniredis) for who has
+// channels, lists are Redis lists, counters are keys that expire, as are the
+// sets of those who hold a thing, all under a prefix. [Embedded] starts a Redis in this process (miniredis) for who has
 // none; everything else is the same code.
 //
 // It is safe to lose: see package bus. A connection that breaks is made again
@@ -171,6 +171,31 @@ func (b *Bus) Count(ctx context.Context, name string, by int64, window time.Dura
 	}
 	return sum.Val(), left.Val(), nil
 }
+
+// Hold implements bus.Bus. The holders are a set, which Redis removes with the
+// last of them.
+func (b *Bus) Hold(ctx context.Context, name, holder string, lasts time.Duration) error {
+	key := b.held(name)
+	_, err := b.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.SAdd(ctx, key, holder)
+		p.PExpire(ctx, key, lasts)
+		return nil
+	})
+	return wrap(err, "Hold(%q)", name)
+}
+
+// Release implements bus.Bus.
+func (b *Bus) Release(ctx context.Context, name, holder string) error {
+	return wrap(b.client.SRem(ctx, b.held(name), holder).Err(), "Release(%q)", name)
+}
+
+// Held implements bus.Bus.
+func (b *Bus) Held(ctx context.Context, name string) (bool, error) {
+	n, err := b.client.Exists(ctx, b.held(name)).Result()
+	return n > 0, wrap(err, "Held(%q)", name)
+}
+
+func (b *Bus) held(name string) string { return b.prefix + "held:" + name }
 
 // Ping implements bus.Bus.
 func (b *Bus) Ping(ctx context.Context) error {

@@ -81,8 +81,10 @@ func TestAServerThatIsAwayIsTemporary(t *testing.T) {
 	_, subscribing := b.Subscribe(t.Context(), "node")
 	_, popping := b.Pop(t.Context(), "list", 0)
 	_, _, counting := b.Count(t.Context(), "x", 1, time.Minute)
+	_, asking := b.Held(t.Context(), "x")
 	for what, err := range map[string]error{
 		"Publish": b.Publish(t.Context(), "node", nil), "Subscribe": subscribing, "Pop": popping, "Count": counting, "Ping": b.Ping(t.Context()),
+		"Hold": b.Hold(t.Context(), "x", "me", time.Minute), "Release": b.Release(t.Context(), "x", "me"), "Held": asking,
 	} {
 		if !errors.Is(err, errs.Temporary) {
 			t.Errorf("%s: %v", what, err)
