@@ -18,7 +18,7 @@ demo-kernel: ## the same on a Linux tree: make demo-kernel LINUX=DIR-or-URL
 	scripts/demo-kernel.sh "$(LINUX)"
 
 test: ## run the tests: no root, no network but module download
-	$(GO) test -race ./...
+	$(GO) test -race -timeout 20m ./...
 
 check: ## everything CI checks without servers
 	scripts/check.sh

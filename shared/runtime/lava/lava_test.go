@@ -30,7 +30,7 @@ func check(t *testing.T, err error) {
 	}
 }
 
-const definition = "device_type: qemu\njob_name: test\nmetadata:\n  node_id: NODE\n"
+const definition = "device_type: qemu\njob_name: test\nmetadata:\n  node_id: {NODE}\n"
 
 func claims(t *testing.T) lava.Claims {
 	t.Helper()
@@ -94,14 +94,14 @@ func TestConformance(t *testing.T) {
 
 func newJob(number int) runtime.Job {
 	n := runtimetest.NewNode(node.KindJob, number)
-	return runtime.Job{Node: n, Definition: strings.ReplaceAll(definition, "NODE", string(n.ID)), Token: "token-of-the-job", Limit: time.Minute}
+	return runtime.Job{Node: n, Definition: strings.ReplaceAll(definition, "{NODE}", string(n.ID)), Token: "token-of-the-job", Limit: time.Minute}
 }
 
 func TestADefinitionThatBelongsToNobodyIsInvalid(t *testing.T) {
 	r := open(t, options(t, newFakeLab(t).URL))
 	for what, spoil := range map[string]func(*runtime.Job){
 		"no node":             func(j *runtime.Job) { j.Definition = "device_type: qemu\n" },
-		"another node":        func(j *runtime.Job) { j.Definition = strings.ReplaceAll(definition, "NODE", strings.Repeat("a", 24)) },
+		"another node":        func(j *runtime.Job) { j.Definition = strings.ReplaceAll(definition, "{NODE}", strings.Repeat("a", 24)) },
 		"a token of the lab":  func(j *runtime.Job) { j.Definition += "token: " + labToken },
 		"the callback's":      func(j *runtime.Job) { j.Definition += "token: secret-of-the-callback" },
 		"the node in a value": func(j *runtime.Job) { j.Definition = "device_type: qemu\nurl: http://x/" + string(j.Node.ID) },

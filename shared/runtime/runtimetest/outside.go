@@ -128,7 +128,7 @@ func testRefused(t *testing.T, s *suite) {
 		t.Skip("the lab takes any definition")
 	}
 	i, j := s.open(t), s.job(90)
-	j.Definition = strings.ReplaceAll(s.Outside.Refused, "NODE", string(j.Node.ID))
+	j.Definition = strings.ReplaceAll(s.Outside.Refused, "{NODE}", string(j.Node.ID))
 	id, err := i.Submit(t.Context(), j)
 	if !errors.Is(err, errs.Invalid) || !strings.Contains(err.Error(), s.Outside.Words) {
 		t.Fatalf("Submit gave %q, %v, want the words %q", id, err, s.Outside.Words)

@@ -28,7 +28,7 @@ type Lab struct {
 	// does. Several may be open at once. The suite closes it.
 	Open func(t *testing.T) Instance
 	// Definition is of a job that takes down that it was started, waits until
-	// it is released, and passes. NODE in it stands for the id of its node.
+	// it is released, and passes. {NODE} in it stands for the id of its node.
 	Definition string
 	// Started says how often the job of a node was started.
 	Started func(node.ID) int
@@ -100,7 +100,7 @@ func (s *suite) open(t *testing.T) Instance {
 func (s *suite) job(number int) runtime.Job {
 	n := NewNode(node.KindJob, number)
 	j := runtime.Job{
-		Node: n, Definition: strings.ReplaceAll(s.Definition, "NODE", string(n.ID)),
+		Node: n, Definition: strings.ReplaceAll(s.Definition, "{NODE}", string(n.ID)),
 		Token: "token-of-job-" + time.Now().UTC().Format("150405.000000000"), Limit: time.Minute, Holdoff: time.Minute,
 	}
 	s.api.Add(j.Node, j.Token)
