@@ -20,7 +20,7 @@ const (
 	markPatience   = time.Second           // for the bus to take a mark or tell of one
 	notePatience   = 10 * time.Second      // for the store to note a delivery
 	settlePatience = 10 * time.Second      // of a poll, for the delivery before it
-	firstLook      = time.Millisecond      // between two looks at a mark, growing
+	firstLook      = time.Millisecond / 4  // between two looks at a mark, growing
 	lastLook       = 50 * time.Millisecond // up to this
 )
 

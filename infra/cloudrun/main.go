@@ -1,10 +1,15 @@
 // Command cloudrun serves Kernelflow's functions through
 // functions-framework-go, as Cloud Run and any other Knative-like host expect:
 // FUNCTION_TARGET names the one function that this service is, PORT is where it
-// listens. Without FUNCTION_TARGET every function is served under its name.
+// listens. Without FUNCTION_TARGET all that answer people are served at their
+// paths, and no other: who may invoke those is checked by the host, for a
+// service of their own.
 //
 // The framework's server bounds neither headers nor their time: the host's front
 // end does. Bodies and answers are bounded by the functions.
+//
+// At SIGTERM long polls are answered at once, and other requests under way have
+// most of the ten seconds that the host leaves (stop.go).
 //
 // It holds no pipeline logic: the functions come from functions/catalog, their
 // parts from shared/app, which reads them from the environment.
@@ -19,6 +24,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -52,18 +58,19 @@ func realMain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s := &stopper{ctx: ctx}
 	for _, f := range targets {
-		if err := register(f, a); err != nil {
+		if err := register(f, a, s); err != nil {
 			return errors.Join(err, a.Close())
 		}
 	}
-	return errors.Join(serve(ctx), a.Close())
+	return errors.Join(serve(s), a.Close())
 }
 
 // targets lists the functions that this service is.
 func targets(name string) ([]catalog.Function, error) {
 	if name == "" {
-		return catalog.Functions, nil
+		return slices.DeleteFunc(slices.Clone(catalog.Functions), func(f catalog.Function) bool { return f.Trigger.Path == "" }), nil
 	}
 	f, ok := catalog.Lookup(name)
 	if !ok {
@@ -72,18 +79,23 @@ func targets(name string) ([]catalog.Function, error) {
 	return []catalog.Function{f}, nil
 }
 
-func register(f catalog.Function, a *app.App) error {
+// register has the framework serve a function: at its path, and by its name
+// where FUNCTION_TARGET asks for it.
+func register(f catalog.Function, a *app.App, s *stopper) error {
 	h, err := f.Open(a)
 	if err != nil {
 		return fmt.Errorf("function %s: %w", f.Name, err)
 	}
-	functions.HTTP(f.Name, f.Handler(h).ServeHTTP)
-	return nil
+	handler := f.Handler(h)
+	if os.Getenv("FUNCTION_TARGET") != "" {
+		functions.HTTP(f.Name, s.stoppable(f, handler))
+		return nil
+	}
+	return funcframework.RegisterHTTPFunctionContext(s.ctx, f.Trigger.Path, s.stoppable(f, handler))
 }
 
-// serve returns when the framework fails or ctx ends; the host has stopped
-// sending requests by then.
-func serve(ctx context.Context) error {
+// serve returns when the framework fails or the stopper's context ends.
+func serve(s *stopper) error {
 	failed := make(chan error, 1)
 	go func() {
 		failed <- funcframework.StartHostPort(os.Getenv("FUNCTION_HOST"), cmp.Or(os.Getenv("PORT"), "8080"))
@@ -91,7 +103,7 @@ func serve(ctx context.Context) error {
 	select {
 	case err := <-failed:
 		return fmt.Errorf("functions-framework: %w", err)
-	case <-ctx.Done():
-		return nil
+	case <-s.ctx.Done():
+		return s.stop()
 	}
 }
