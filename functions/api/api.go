@@ -30,6 +30,7 @@ import (
 type Store interface {
 	store.Reader
 	store.Pages
+	store.Tallies
 	store.Writer
 	store.Events
 	store.Subscriptions

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -26,7 +27,6 @@ const (
 	shownAncestors = 32
 	shownOfTree    = 100 // nodes on a page
 	shownCheckouts = 50
-	countedNodes   = 2000 // builds and jobs of a checkout
 )
 
 // dashboardLife is how long the dashboard is shown to others as it is: it
@@ -278,15 +278,12 @@ type checkoutView struct {
 	outcome
 }
 
-type outcome struct {
-	Builds, Jobs []resultCount
-	Cut          bool // there are more of them
-}
+type outcome struct{ Builds, Jobs []resultCount }
 
 // resultCount is how many there are of one result.
 type resultCount struct {
 	Result node.Result
-	Count  int
+	Count  int64
 }
 
 func (f *Function) viewDashboard(ctx context.Context) (*dashboardView, error) {
@@ -294,42 +291,60 @@ func (f *Function) viewDashboard(ctx context.Context) (*dashboardView, error) {
 	if err != nil {
 		return nil, err
 	}
+	below, err := f.outcomes(ctx, checkouts)
+	if err != nil {
+		return nil, err
+	}
 	view := &dashboardView{Now: f.now()}
 	for _, n := range checkouts {
-		below, err := f.outcome(ctx, n.TreeID)
-		if err != nil {
-			return nil, err
-		}
-		view.Checkouts = append(view.Checkouts, checkoutView{n, kernelOf(n), age(view.Now.Sub(n.Created)), below})
+		view.Checkouts = append(view.Checkouts, checkoutView{n, kernelOf(n), age(view.Now.Sub(n.Created)), below[n.TreeID]})
 	}
 	return view, nil
 }
 
-// outcome counts the builds and jobs of a tree.
-func (f *Function) outcome(ctx context.Context, treeID string) (outcome, error) {
-	if treeID == "" {
-		return outcome{}, nil
-	}
-	found, all := map[node.Kind]map[node.Result]int{node.KindKbuild: {}, node.KindJob: {}}, 0
-	for n, err := range f.store.Each(ctx, node.Where("treeid", treeID).And("kind", node.KindKbuild, node.KindJob).Page(countedNodes, 0)) {
-		if err != nil {
-			return outcome{}, err
+// outcomes counts the builds and jobs of each checkout's tree, all at once.
+func (f *Function) outcomes(ctx context.Context, checkouts []node.Node) (map[string]outcome, error) {
+	var trees []any
+	for _, n := range checkouts {
+		if n.TreeID != "" {
+			trees = append(trees, n.TreeID)
 		}
-		found[n.Kind][n.Result]++
-		all++
 	}
-	return outcome{Builds: inOrder(found[node.KindKbuild]), Jobs: inOrder(found[node.KindJob]), Cut: all == countedNodes}, nil
+	below := map[string]outcome{}
+	if len(trees) == 0 {
+		return below, nil
+	}
+	q := node.Where("treeid", trees...).And("kind", node.KindKbuild, node.KindJob)
+	tallies, err := f.store.TallyNodes(ctx, q, "treeid", "kind", "result")
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range tallies {
+		o, one := below[t.Values[0]], resultCount{node.Result(t.Values[2]), t.Count}
+		if node.Kind(t.Values[1]) == node.KindKbuild {
+			o.Builds = append(o.Builds, one)
+		} else {
+			o.Jobs = append(o.Jobs, one)
+		}
+		below[t.Values[0]] = o
+	}
+	for _, o := range below {
+		inOrder(o.Builds)
+		inOrder(o.Jobs)
+	}
+	return below, nil
 }
 
-// inOrder lists the results that there are.
-func inOrder(found map[node.Result]int) []resultCount {
-	var list []resultCount
-	for _, result := range append(slices.Clip(node.Results), node.None) {
-		if found[result] > 0 {
-			list = append(list, resultCount{result, found[result]})
-		}
+// inOrder sorts counts as results are listed, those of none last.
+func inOrder(counts []resultCount) {
+	slices.SortFunc(counts, func(a, b resultCount) int { return cmp.Compare(placeOf(a.Result), placeOf(b.Result)) })
+}
+
+func placeOf(r node.Result) int {
+	if place := slices.Index(node.Results, r); place >= 0 {
+		return place
 	}
-	return list
+	return len(node.Results)
 }
 
 // age is a time's largest part: minutes, hours or days.

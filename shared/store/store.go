@@ -40,6 +40,7 @@ import (
 type Store interface {
 	Reader
 	Pages
+	Tallies
 	Writer
 	Events
 	Subscriptions

@@ -56,6 +56,15 @@ func (s *Store) ExplainTelemetry(ctx context.Context, f telemetry.Filter, p stor
 	return s.steps(ctx, clause{page, pageArgs}, clause{tally, tallyArgs})
 }
 
+// ExplainTally is Explain for counting the nodes of q by fields.
+func (s *Store) ExplainTally(ctx context.Context, q node.Query, by ...string) ([]string, error) {
+	all, err := s.tallies(ctx, q.Where, by)
+	if err != nil {
+		return nil, err
+	}
+	return s.steps(ctx, all)
+}
+
 // ExplainHistory is Explain for what History asks.
 func (s *Store) ExplainHistory(ctx context.Context, h store.History) ([]string, error) {
 	text, args := asked(h)

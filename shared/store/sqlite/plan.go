@@ -43,7 +43,7 @@ func (s *Store) plan(ctx context.Context, conditions []node.Condition) (plan, er
 			}
 			continue
 		}
-		p.rest = append(p.rest, condition(c))
+		p.rest = append(p.rest, keepingOrder(c))
 		p.rest = append(p.rest, zones(c)...)
 	}
 	if leading >= 0 && len(p.branches) == 0 {
@@ -136,6 +136,16 @@ func zones(c node.Condition) []clause {
 		return []clause{before}
 	}
 	return []clause{after, before}
+}
+
+// keepingOrder is condition for a list in the order of seq, which an index on the
+// time of creation does not give: zones find the part that matters in order.
+func keepingOrder(c node.Condition) clause {
+	one := condition(c)
+	if c.Field == "created" {
+		one.text = strings.ReplaceAll(one.text, quoted(c.Field), "+"+quoted(c.Field)) // a term that no index answers
+	}
+	return one
 }
 
 // where gives the conditions of one branch.

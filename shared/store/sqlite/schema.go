@@ -28,6 +28,7 @@ var indexes = []struct {
 	shared  []int
 }{
 	{[]string{"kind"}, []int{200_000}},
+	{[]string{"kind", "created", "result", "state", "data.kernel_revision.tree"}, []int{200_000, 2, 1, 1, 1}},
 	{[]string{"name"}, []int{200}},
 	{[]string{"group"}, []int{5_000}},
 	{[]string{"parent"}, []int{20}},
@@ -39,7 +40,7 @@ var indexes = []struct {
 	{[]string{"owner"}, []int{500_000}},
 	{[]string{"submitter"}, []int{500_000}},
 	{[]string{"treeid"}, []int{1_000}},
-	{[]string{"treeid", "kind"}, []int{1_000, 300}},
+	{[]string{"treeid", "kind", "result"}, []int{1_000, 300, 100}},
 	{[]string{"updated"}, []int{2}},
 	{[]string{"timeout"}, []int{2}},
 	{[]string{"holdoff"}, []int{1_000}},

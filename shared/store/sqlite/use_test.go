@@ -177,3 +177,21 @@ func TestNoQueryInUseScansTheNodeTable(t *testing.T) {
 		t.Errorf("the test cannot fail: a field without an index is said to be searched: %q, %v", unfiltered, err)
 	}
 }
+
+func TestCountsInUseReadAnIndexAlone(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "x.db"), time.Now)
+	for _, count := range []struct {
+		question string
+		by       []string
+	}{
+		{"treeid=TREEID&kind__in=kbuild,job", []string{"treeid", "kind", "result"}},
+		{"treeid__in=" + strings.Repeat("TREEID,", 49) + "t&kind__in=kbuild,job", []string{"treeid", "kind", "result"}},
+		{"kind=job&created__gte=TIME", []string{"result", "state"}},
+		{"kind=job&created__gte=TIME", []string{"data.kernel_revision.tree", "result"}},
+	} {
+		steps, err := s.ExplainTally(t.Context(), parse(t, fillIn(count.question, 1)), count.by...)
+		if err != nil || !strings.HasPrefix(steps[0], "SEARCH node USING COVERING INDEX ") {
+			t.Errorf("%s by %s: %q, %v", count.question, count.by, steps, err)
+		}
+	}
+}

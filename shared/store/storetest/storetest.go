@@ -57,6 +57,7 @@ func Run(t *testing.T, h Harness) {
 		{"a page begins where the one before ended", (*suite).testAPageBeginsWhereTheOneBeforeEnded},
 		{"pages miss nothing while nodes are created", (*suite).testPagesMissNothingWhileNodesAreCreated},
 		{"a place that no store has given is refused", (*suite).testAStrangePlaceIsRefused},
+		{"nodes are counted by fields", (*suite).testNodesAreCountedByFields},
 		{"the log is dense and in order", (*suite).testTheLogIsDenseAndInOrder},
 		{"After tells how far it looked", (*suite).testAfterTellsHowFarItLooked},
 		{"an event is logged once", (*suite).testAnEventIsLoggedOnce},
