@@ -53,7 +53,7 @@ TEST_SMTP_ADDR="127.0.0.1:$smtp" TEST_SMTP_API="http://127.0.0.1:$mails" SSL_CER
 
 export TEST_REDIS_URL="redis://127.0.0.1:$port" CI_REQUIRE_SERVERS=1
 go test -race -count=1 ./shared/bus/...
-go test -count=1 -timeout 15m -v -run 'TwoInstances' ./functions/api
+go test -count=1 -timeout 15m -v -run 'TwoInstances|TenThousandDescendants' ./functions/api
 # The size that matters, without the race detector; go test alone takes fewer.
 # A process that is killed leaves what it has written to its files whole: they
 # may be in memory.

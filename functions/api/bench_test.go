@@ -64,14 +64,14 @@ func benchNodes(b *testing.B, otherwise int) int {
 var backends = []struct {
 	name  string
 	nodes int // where a benchmark does not say
-	site  func(b *testing.B) *site
+	site  func(b testing.TB) *site
 }{
-	{"embedded", 20_000, func(b *testing.B) *site {
+	{"embedded", 20_000, func(b testing.TB) *site {
 		return benchSite(b, func(ctx context.Context) (store.Store, error) {
 			return sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(b.TempDir(), "bench.db"), Now: time.Now})
 		})
 	}},
-	{"mongo", 200, func(b *testing.B) *site {
+	{"mongo", 200, func(b testing.TB) *site {
 		uri := os.Getenv("MONGO_TEST_URL")
 		if uri == "" {
 			uri = mongotest.Start(b)
@@ -82,7 +82,7 @@ var backends = []struct {
 	}},
 }
 
-func benchSite(b *testing.B, open func(context.Context) (store.Store, error)) *site {
+func benchSite(b testing.TB, open func(context.Context) (store.Store, error)) *site {
 	b.Helper()
 	log := slog.New(slog.DiscardHandler)
 	st, err := open(b.Context())
