@@ -43,7 +43,11 @@ func conformance(t *testing.T, uri string, slow bool) {
 
 func TestConformance(t *testing.T) { conformance(t, mongotest.Start(t), true) }
 
-func TestConformanceOfAServerWithTransactions(t *testing.T) { conformance(t, startSet(t, nil), true) }
+func TestConformanceOfAServerWithTransactionsAndAnIndexForEachQuestion(t *testing.T) {
+	q := &questions{asked: map[string]question{}, leading: map[string][]string{}}
+	t.Run("the suite", func(t *testing.T) { conformance(t, startSet(t, q.watch), true) })
+	t.Run("each question has an index", q.check)
+}
 
 func TestConformanceOfARealServer(t *testing.T) {
 	uri := os.Getenv("MONGO_TEST_URL")
