@@ -361,6 +361,23 @@ func TestAJobReportsOnceForItsOwnNode(t *testing.T) {
 	s.want("", "GET", "/latest/count?result=pass", "", 200, "3")
 }
 
+func TestAReportLosesNoArtifactThatCameSinceItsJobReadItsNode(t *testing.T) {
+	s := newSite(t)
+	n, token := s.job(s.bob, s.create(s.bob, checkoutBody).ID)
+	path := "/latest/node/" + string(n.ID)
+	s.want(s.bob, "PATCH", path, `{"artifacts":{"job_definition":"https://x.example.org/job.sh"}}`, 200, "")
+	s.want(token, "PATCH", path, `{"artifacts":{"log":"https://x.example.org/log"}}`, 200, "")
+	s.want(token, "PUT", "/latest/nodes/"+string(n.ID), report(n, "pass"), 200, "")
+	answer := s.want("", "GET", path, "", 200, "")
+	if !strings.Contains(answer, "https://x.example.org/job.sh") || !strings.Contains(answer, "https://x.example.org/log") {
+		t.Error(answer)
+	}
+	s.want(s.bob, "PATCH", path, `{"artifacts":{}}`, 200, "")
+	if answer := s.want("", "GET", path, "", 200, ""); !strings.Contains(answer, `"artifacts":{}`) {
+		t.Errorf("its owner cannot take one away: %s", answer)
+	}
+}
+
 func (s *site) job2(token string, parent node.ID) (node.Node, string) {
 	n := s.create(token, fmt.Sprintf(`{"kind":"job","name":"other","path":["checkout","other"],"parent":%q,"data":{"runtime":"shell","platform":"p"}}`, parent))
 	jobToken, err := s.auth.JobToken(n.ID, time.Hour)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -200,8 +201,20 @@ func replace(old *node.Node, n node.Node, u user.User) {
 				delete(n.Data, key)
 			}
 		}
+		n.Artifacts = both(old.Artifacts, n.Artifacts)
 	}
 	*old = n
+}
+
+// both are the artifacts that a job's node has and those that the job names, which
+// come first. The scheduler may have added one since the job read its node.
+func both(has, named map[string]string) map[string]string {
+	all := maps.Clone(has)
+	if all == nil {
+		return named
+	}
+	maps.Copy(all, named)
+	return all
 }
 
 // patch is the body of a PATCH: what is absent stays.

@@ -19,6 +19,7 @@ import (
 	"github.com/kernelflow/kernelflow/shared/pipeline"
 	"github.com/kernelflow/kernelflow/shared/runtime"
 	"github.com/kernelflow/kernelflow/shared/schedule"
+	"github.com/kernelflow/kernelflow/shared/storage"
 	"github.com/kernelflow/kernelflow/shared/store"
 )
 
@@ -34,6 +35,8 @@ type Store interface {
 // Storage keeps the job definitions.
 type Storage interface {
 	Upload(ctx context.Context, path, contentType string, r io.Reader) (url string, err error)
+	Open(ctx context.Context, path string) (io.ReadSeekCloser, storage.Info, error)
+	URL(path string) string
 }
 
 // Renderer makes job definitions.

@@ -24,6 +24,7 @@ import (
 	"github.com/kernelflow/kernelflow/shared/pipeline"
 	"github.com/kernelflow/kernelflow/shared/runtime"
 	"github.com/kernelflow/kernelflow/shared/schedule"
+	"github.com/kernelflow/kernelflow/shared/storage"
 	"github.com/kernelflow/kernelflow/shared/store"
 	"github.com/kernelflow/kernelflow/shared/store/sqlite"
 )
@@ -97,13 +98,13 @@ func (l *lab) Submit(_ context.Context, j runtime.Job) (string, error) {
 func (l *lab) Cancel(context.Context, string) error                 { return nil }
 func (l *lab) State(context.Context, string) (runtime.State, error) { return runtime.Running, nil }
 
-type storage struct {
+type shelf struct {
 	mu    sync.Mutex
 	files map[string]string
 	err   error
 }
 
-func (s *storage) Upload(_ context.Context, path, _ string, r io.Reader) (string, error) {
+func (s *shelf) Upload(_ context.Context, path, _ string, r io.Reader) (string, error) {
 	b, err := io.ReadAll(r)
 	if err = errors.Join(err, s.err); err != nil {
 		return "", err
@@ -111,8 +112,23 @@ func (s *storage) Upload(_ context.Context, path, _ string, r io.Reader) (string
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.files[path] = string(b)
-	return "http://storage.example.org/" + path, nil
+	return s.URL(path), nil
 }
+
+func (s *shelf) Open(_ context.Context, path string) (io.ReadSeekCloser, storage.Info, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text, ok := s.files[path]
+	if !ok {
+		return nil, storage.Info{}, errs.New(errs.NotFound, "no %s", path)
+	}
+	return struct {
+		io.ReadSeeker
+		io.Closer
+	}{strings.NewReader(text), io.NopCloser(nil)}, storage.Info{}, nil
+}
+
+func (s *shelf) URL(path string) string { return "http://storage.example.org/" + path }
 
 type renderer struct{ errs map[string]error }
 
@@ -130,7 +146,7 @@ type setup struct {
 	clock    *clock
 	store    *sqlite.Store
 	lab      *lab
-	storage  *storage
+	storage  *shelf
 	renderer renderer
 	logged   *bytes.Buffer
 }
@@ -147,7 +163,7 @@ func newSetup(t testing.TB, config string) *setup {
 func newSetupOf(t testing.TB, cfg *pipeline.Config) *setup {
 	t.Helper()
 	s := &setup{
-		t: t, clock: &clock{at: start}, lab: &lab{jobs: map[node.ID]runtime.Job{}}, storage: &storage{files: map[string]string{}},
+		t: t, clock: &clock{at: start}, lab: &lab{jobs: map[node.ID]runtime.Job{}}, storage: &shelf{files: map[string]string{}},
 		renderer: renderer{errs: map[string]error{}}, logged: &bytes.Buffer{},
 	}
 	var err error
@@ -439,6 +455,43 @@ func TestAJobIsFinishedAfterACrashBetweenCreationAndSubmission(t *testing.T) {
 	for name, n := range s.children(parent.ID) {
 		if n.Text("job_id") == "" || n.Artifacts["job_definition"] == "" {
 			t.Errorf("%s: not finished: %v", name, n.Data)
+		}
+	}
+}
+
+func TestAJobThatEndsBeforeItsSubmissionIsRecordedKeepsItsDefinition(t *testing.T) {
+	s := newSetup(t, small)
+	parent, e := s.checkout("one")
+	sub, err := s.subject(t.Context(), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, jobs := s.decide(sub)
+	for _, j := range jobs {
+		if err := s.create(t.Context(), j); err != nil {
+			t.Fatal(err)
+		}
+		if j.Job.Name == "kver" { // who submitted it was killed then; it has reported since
+			s.storage.files[string(j.node.ID)+"/job.sh"] = "of kver"
+		}
+		if _, err := s.store.Update(t.Context(), j.node.ID, func(n *node.Node) error {
+			n.State, n.Result = node.Done, node.Fail
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.handle(e)
+	sequence := s.last().Sequence
+	s.handle(e)
+	if s.lab.calls != 0 || s.last().Sequence != sequence {
+		t.Errorf("submitted %d times, written again: %t", s.lab.calls, s.last().Sequence != sequence)
+	}
+	for name, url := range map[string]string{"kver shell 0": "of kver", "kbuild shell 0": ""} {
+		n := s.children(parent.ID)[name]
+		link := n.Artifacts["job_definition"]
+		if s.storage.files[strings.TrimPrefix(link, s.storage.URL(""))] != url || n.State != node.Done || n.Result != node.Fail {
+			t.Errorf("%s: %s, %s, %v", name, n.State, n.Result, n.Artifacts)
 		}
 	}
 }

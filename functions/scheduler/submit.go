@@ -26,10 +26,16 @@ var errSettled = errors.New("nothing to change")
 // submit renders the job, stores its definition, hands it to its runtime and
 // records that, unless all of this was done before.
 func (f *Function) submit(ctx context.Context, j *job) error {
-	if j.node == nil || j.node.State != node.Running || j.node.Text("job_id") != "" {
+	if j.node == nil {
 		return nil
 	}
 	n := *j.node
+	if n.State != node.Running {
+		return f.link(ctx, j)
+	}
+	if n.Text("job_id") != "" {
+		return nil
+	}
 	left := n.Timeout.Sub(f.Now())
 	if left <= 0 {
 		f.Log.InfoContext(ctx, "job not submitted", "node", n.ID, "job", n.Name, "reason", "its timeout has lapsed")
@@ -43,7 +49,7 @@ func (f *Function) submit(ctx context.Context, j *job) error {
 	if err != nil {
 		return f.fail(ctx, n.ID, node.ErrCodeJobGeneration, "", err)
 	}
-	url, err := f.Storage.Upload(ctx, string(n.ID)+"/"+fileName(j.Runtime.LabType), "text/plain; charset=utf-8", strings.NewReader(definition))
+	url, err := f.Storage.Upload(ctx, definitionPath(j), "text/plain; charset=utf-8", strings.NewReader(definition))
 	if err != nil {
 		return f.fail(ctx, n.ID, node.ErrCodeSubmit, "", err)
 	}
@@ -60,6 +66,27 @@ func (f *Function) submit(ctx context.Context, j *job) error {
 	f.Log.InfoContext(ctx, "job submitted", "node", n.ID, "job", n.Name, "runtime", j.Runtime.Name, "platform", j.Platform.Name, "job_id", id)
 	return f.record(ctx, n.ID, id, url)
 }
+
+// link adds the definition to a job that ended before its submission was written
+// down, because somebody was killed in between: it is stored before the job is
+// submitted.
+func (f *Function) link(ctx context.Context, j *job) error {
+	if j.node.Artifacts[artifact] != "" {
+		return nil
+	}
+	path := definitionPath(j)
+	file, _, err := f.Storage.Open(ctx, path)
+	if errors.Is(err, errs.NotFound) {
+		return nil // it ended before there was one
+	}
+	if err != nil {
+		return fmt.Errorf("node %s: %w", j.node.ID, err)
+	}
+	return errors.Join(file.Close(), f.record(ctx, j.node.ID, "", f.Storage.URL(path)))
+}
+
+// definitionPath is where a job's definition is in storage.
+func definitionPath(j *job) string { return string(j.node.ID) + "/" + fileName(j.Runtime.LabType) }
 
 // fileName is what a definition is called in storage.
 func fileName(labType string) string {
