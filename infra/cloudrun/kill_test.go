@@ -192,9 +192,14 @@ func (tr *trial) run(env []string, events, kills int) {
 		group.Go(func() error { return f.follow(ctx, tr.instances) })
 	}
 	moments := make(chan struct{}, kills)
-	group.Go(func() error { return tr.killing(ctx, moments) })
+	killed := make(chan struct{})
+	group.Go(func() error {
+		defer close(killed)
+		return tr.killing(ctx, moments)
+	})
 	group.Go(func() error {
 		err := tr.writing(ctx, all, kills, moments)
+		<-killed // nobody publishes here what a late kill would leave of the end: no relay function runs
 		for end := (&writer{client: admin, name: "end", acknowledged: []bool{false}}); err == nil && !end.acknowledged[0]; {
 			err = end.write(ctx, tr.instances, 0)
 		}
