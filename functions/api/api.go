@@ -15,6 +15,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kernelflow/kernelflow/shared/auth"
 	"github.com/kernelflow/kernelflow/shared/bus"
@@ -62,16 +63,17 @@ type Options struct {
 	Bus       bus.Bus
 	Storage   storage.Storage
 	Auth      *auth.Auth
-	Mail      mail.Sender   // of invites and the like; nil: none are sent
-	MailFrom  string        // their sender
-	URL       string        // where people reach the API; "": as the client has called it
-	Logins    LoginLimits   // zero: 10 by account and 50 by address in 5 minutes
-	KeepAlive time.Duration // between two signs of life to a listener; 0: 45 s
-	PopWait   time.Duration // for an item of a list; 0: 30 s
-	Patience  time.Duration // for a list of nodes; 0: 15 s
-	Slowness  time.Duration // for a client to send a request and take its answer, beside the above; 0: 2 min
-	BodyTime  time.Duration // for a client to send a body; 0: 30 s, 2 min for a hierarchy
-	MaxUpload int64         // bytes of an artifact; 0: 4 GiB
+	Mail      mail.Sender         // of invites and the like; nil: none are sent
+	MailFrom  string              // their sender
+	URL       string              // where people reach the API; "": as the client has called it
+	Logins    LoginLimits         // zero: 10 by account and 50 by address in 5 minutes
+	KeepAlive time.Duration       // between two signs of life to a listener; 0: 45 s
+	PopWait   time.Duration       // for an item of a list; 0: 30 s
+	Patience  time.Duration       // for a list of nodes; 0: 15 s
+	Slowness  time.Duration       // for a client to send a request and take its answer, beside the above; 0: 2 min
+	BodyTime  time.Duration       // for a client to send a body; 0: 30 s, 2 min for a hierarchy
+	MaxUpload int64               // bytes of an artifact; 0: 4 GiB
+	Metrics   prometheus.Gatherer // what is shown beside its own; nil: nothing
 	Now       func() time.Time
 	Rand      io.Reader
 	Log       *slog.Logger
@@ -91,6 +93,7 @@ type Function struct {
 	limits    LoginLimits
 	keepAlive time.Duration
 	popWait   time.Duration
+	metrics   prometheus.Gatherer
 	patience  time.Duration
 	slowness  time.Duration
 	bodyTime  time.Duration
@@ -114,7 +117,7 @@ func New(o Options) (http.Handler, error) {
 		store: o.Store, watch: o.Watch, bus: o.Bus, storage: o.Storage, auth: o.Auth,
 		mail: o.Mail, mailFrom: o.MailFrom, mailing: make(chan struct{}, maxMailing), url: strings.TrimRight(o.URL, "/"), limits: o.Logins,
 		keepAlive: o.KeepAlive, popWait: o.PopWait, patience: cmp.Or(o.Patience, listPatience),
-		slowness: cmp.Or(o.Slowness, slowness), bodyTime: o.BodyTime, maxUpload: o.MaxUpload, now: o.Now, rand: o.Rand, log: o.Log,
+		slowness: cmp.Or(o.Slowness, slowness), bodyTime: o.BodyTime, maxUpload: o.MaxUpload, metrics: o.Metrics, now: o.Now, rand: o.Rand, log: o.Log,
 		unpacking: make(chan struct{}, maxUnpacking), dashboard: dashboard{turn: make(chan struct{}, 1)},
 		underWay: deliveries{of: map[int64]*delivering{}},
 	}

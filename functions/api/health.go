@@ -37,7 +37,11 @@ func (f *Function) healthRoutes(mux *router) func(http.Handler) http.Handler {
 		return float64(n)
 	})
 	registry.MustRegister(requests, last, lags{f}, f.waitingGauge(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	mux.HandleFunc("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP)
+	all := prometheus.Gatherers{registry}
+	if f.metrics != nil {
+		all = append(all, f.metrics)
+	}
+	mux.HandleFunc("GET /metrics", promhttp.HandlerFor(all, promhttp.HandlerOpts{}).ServeHTTP)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", f.ready)
 	return func(next http.Handler) http.Handler { return measure(next, requests) }

@@ -90,6 +90,10 @@ var Functions = []Function{
 		}}, Timeout: 60, MemoryMiB: 256, Concurrency: 8, Open: openRetry,
 	},
 	{
+		Name: "submit", Does: "submits the jobs that their runtime did not take when they were created",
+		Trigger: Trigger{Every: 60}, Timeout: 300, MemoryMiB: 512, Concurrency: 1, Open: openSubmit,
+	},
+	{
 		Name: "timeout", Does: "closes nodes whose timeout or holdoff has lapsed",
 		Trigger: Trigger{Every: 60}, Timeout: 300, MemoryMiB: 256, Concurrency: 1, Open: openTimeout,
 	},

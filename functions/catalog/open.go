@@ -23,6 +23,7 @@ func openAPI(a *app.App) (Handler, error) {
 		Store: a.Store, Watch: a.Watch, Bus: a.Bus, Storage: a.Storage, Auth: a.Auth,
 		Mail: a.Mail, MailFrom: a.Config.MailFrom, URL: a.APIURL(),
 		KeepAlive: a.Config.KeepAlive, PopWait: a.Config.PopWait, MaxUpload: a.Config.MaxUpload, Now: a.Now, Rand: a.Rand, Log: a.Log,
+		Metrics: a.Metrics,
 	})
 	return Handler{HTTP: h}, err
 }
@@ -59,12 +60,7 @@ func openTarball(a *app.App) (Handler, error) {
 }
 
 func openScheduler(a *app.App) (Handler, error) {
-	f, err := scheduler.New(scheduler.Options{
-		Config: a.Pipeline, Store: a.Store, Storage: a.Storage, Renderer: a.Templates, Runtimes: a.Runtimes, Token: a.Auth.JobToken,
-		APIURL: a.APIURL(), StorageURL: a.StorageURL(), InstanceID: a.Config.InstanceID, Holdoff: a.Divided(a.Config.Holdoff),
-		InstanceCallback: a.Config.InstanceCallback, ImagePrefix: a.Config.ImagePrefix, Fetch: a.Artifacts(),
-		Attempts: Attempts, Owner: a.Config.AdminName, Now: a.Now, Log: a.Log,
-	})
+	f, err := newScheduler(a)
 	if err != nil {
 		return Handler{}, err
 	}
@@ -77,6 +73,23 @@ func openRetry(a *app.App) (Handler, error) {
 		return Handler{}, err
 	}
 	return Handler{Event: f.Handle}, nil
+}
+
+func openSubmit(a *app.App) (Handler, error) {
+	f, err := newScheduler(a)
+	if err != nil {
+		return Handler{}, err
+	}
+	return Handler{Tick: f.Tick}, nil
+}
+
+func newScheduler(a *app.App) (*scheduler.Function, error) {
+	return scheduler.New(scheduler.Options{
+		Config: a.Pipeline, Store: a.Store, Storage: a.Storage, Renderer: a.Templates, Runtimes: a.Runtimes, Token: a.Auth.JobToken,
+		APIURL: a.APIURL(), StorageURL: a.StorageURL(), InstanceID: a.Config.InstanceID, Holdoff: a.Divided(a.Config.Holdoff),
+		InstanceCallback: a.Config.InstanceCallback, ImagePrefix: a.Config.ImagePrefix, Fetch: a.Artifacts(),
+		Attempts: Attempts, Owner: a.Config.AdminName, Metrics: a.Metrics, Now: a.Now, Log: a.Log,
+	})
 }
 
 func openTimeout(a *app.App) (Handler, error) {

@@ -23,6 +23,9 @@ const submitter = "service:pipeline"
 func (f *Function) create(ctx context.Context, j *job) error {
 	n := f.jobNode(j)
 	due, err := f.due(ctx, j, n)
+	if err == nil && due {
+		due, err = f.room(ctx, j, n)
+	}
 	if err != nil || !due {
 		return err
 	}

@@ -28,6 +28,21 @@
 // often that was is kept in the node's debug data, and the last time that the
 // event is delivered ends the job too.
 //
+// # A runtime that is slow or away
+//
+// The jobs of an event are handed to all runtimes at once, to each so many at a
+// time and for so long (the allowance). One that fails a few times in a row is
+// left alone for a while, longer each time, until one job finds it well again. Its
+// jobs wait without an id, and [Function.Tick] hands them over later, as it does
+// with those whose creator died. The event is not returned for them: it would
+// come again in the way of what other runtimes wait for. A job ends with
+// submit_error when it was tried often enough, or when it has waited half an hour
+// for a runtime that does not answer. Each runtime's state shows in metrics.
+//
+// A runtime that can be too full (runtime.Throttle) is asked before a job's node is
+// made; when it is full there is none, and the kept decision says so. It has three
+// seconds to answer; without an answer the job is made.
+//
 // # The job's node
 //
 // It has the artifacts of its parent but the log and the job definition. A

@@ -29,7 +29,7 @@ func production(b *testing.B) *setup {
 	}
 	s := newSetupOf(b, cfg)
 	for name := range cfg.Runtimes {
-		s.Runtimes[name] = s.lab
+		s.drive(name, s.lab)
 	}
 	return s
 }

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
@@ -21,15 +23,18 @@ import (
 	"github.com/kernelflow/kernelflow/shared/schedule"
 	"github.com/kernelflow/kernelflow/shared/storage"
 	"github.com/kernelflow/kernelflow/shared/store"
+	"github.com/kernelflow/kernelflow/shared/telemetry"
 )
 
 // Store is what the function needs of the node store.
 type Store interface {
 	Get(ctx context.Context, id node.ID) (node.Node, error)
 	Find(ctx context.Context, q node.Query) ([]node.Node, error)
+	Each(ctx context.Context, q node.Query) iter.Seq2[node.Node, error]
 	Create(ctx context.Context, n node.Node, opts ...store.Option) (node.Node, error)
 	Update(ctx context.Context, id node.ID, change func(*node.Node) error, opts ...store.Option) (node.Node, error)
 	PutDecided(ctx context.Context, d store.Decided) error
+	AddTelemetry(ctx context.Context, events []telemetry.Event) error
 }
 
 // Storage keeps the job definitions.
@@ -67,9 +72,13 @@ type Options struct {
 	Fetch    func(ctx context.Context, url string) ([]byte, error)
 	Holdoff  time.Duration // how long a node that ends available stays so
 	Attempts int           // how often a submission is tried before its job ends
-	Owner    string        // the user who owns the pipeline's nodes
-	Now      func() time.Time
-	Log      *slog.Logger
+	// Allowance is what one runtime may take for the jobs of an event; 0: half a
+	// minute.
+	Allowance time.Duration
+	Owner     string // the user who owns the pipeline's nodes
+	Metrics   prometheus.Registerer
+	Now       func() time.Time
+	Log       *slog.Logger
 }
 
 // Function handles events.
@@ -77,6 +86,7 @@ type Function struct {
 	Options
 	schedule *schedule.Schedule
 	files    files
+	lanes    map[string]*lane // by the name of the runtime
 }
 
 // New checks the parts and indexes the configuration.
@@ -84,23 +94,28 @@ func New(o Options) (*Function, error) {
 	switch {
 	case o.Config == nil, o.Store == nil, o.Storage == nil, o.Renderer == nil:
 		return nil, errors.New("scheduler: no configuration, store, storage or renderer")
-	case o.Token == nil, o.Now == nil, o.Log == nil:
-		return nil, errors.New("scheduler: no token maker, clock or log")
+	case o.Token == nil, o.Now == nil, o.Log == nil, o.Metrics == nil:
+		return nil, errors.New("scheduler: no token maker, clock, log or metrics")
 	case o.Owner == "":
 		return nil, errors.New("scheduler: no owner")
 	case o.Attempts < 1:
 		return nil, errors.New("scheduler: no attempts")
 	}
+	if o.Allowance <= 0 {
+		o.Allowance = allowance
+	}
 	driven := func(r *pipeline.Runtime) bool { return o.Runtimes[r.Name] != nil }
-	return &Function{Options: o, schedule: schedule.New(o.Config, driven)}, nil
+	f := &Function{Options: o, schedule: schedule.New(o.Config, driven), lanes: map[string]*lane{}}
+	measured := newGauges(o.Metrics)
+	for name, r := range o.Runtimes {
+		f.lanes[name] = newLane(name, r, measured, o.Now)
+	}
+	return f, nil
 }
 
-// How many jobs are worked on at once. Creations share a commit of the store;
-// submissions load other people's machines.
-const (
-	creators   = 32
-	submitters = 8
-)
+// creators is how many jobs are created at once: creations share a commit of the
+// store.
+const creators = 32
 
 // Handle creates and submits every job that the event starts. Its error is what
 // is worth another try; each job that was done by then stays done.
@@ -176,7 +191,7 @@ func (f *Function) run(ctx context.Context, e event.Event) error {
 	var recorded error
 	var group sync.WaitGroup
 	group.Go(func() { recorded = f.keep(ctx, e, sub, outcomes) })
-	submitted := f.each(ctx, jobs, submitters, f.submit)
+	submitted := f.submitAll(ctx, jobs)
 	group.Wait()
 	if err := errors.Join(created, recorded, submitted); err != nil {
 		return fmt.Errorf("scheduler.Handle(%s of %s): %w", e.ID, sub.Node.ID, err)
@@ -225,6 +240,7 @@ type job struct {
 	sub     *schedule.Subject
 	outcome *schedule.Outcome // what is kept of the decision
 	node    *node.Node        // as stored; nil when there is nothing to submit
+	told    []telemetry.Event // of it
 }
 
 // refuse takes down that the job does not run after all.
@@ -249,7 +265,7 @@ func (f *Function) each(ctx context.Context, jobs []*job, limit int, do func(con
 			if errs.Retry(err) {
 				failures[i] = err
 			} else {
-				f.Log.ErrorContext(ctx, "job given up", "node", j.sub.Node.ID, "error", err)
+				f.Log.ErrorContext(ctx, "job given up", "error", err)
 			}
 			return nil
 		})

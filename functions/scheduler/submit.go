@@ -1,16 +1,20 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/runtime"
 	"github.com/kernelflow/kernelflow/shared/store"
+	"github.com/kernelflow/kernelflow/shared/telemetry"
 )
 
 // artifact is the name of a job's definition among its artifacts.
@@ -23,13 +27,40 @@ const grace = 10 * time.Minute
 // errSettled ends an update that has nothing to change.
 var errSettled = errors.New("nothing to change")
 
+// submitAll hands the jobs to their runtimes, to all of these at once: a runtime
+// that is slow delays its own jobs alone, and Handle for no longer than the
+// allowance. What is not handed over by then waits for the next pass (Tick).
+func (f *Function) submitAll(ctx context.Context, jobs []*job) error {
+	ways := map[string][]*job{}
+	for _, j := range jobs {
+		ways[j.Runtime.Name] = append(ways[j.Runtime.Name], j)
+	}
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	var problems []error
+	for _, way := range ways {
+		group.Go(func() {
+			within, cancel := context.WithTimeout(ctx, f.Allowance)
+			defer cancel()
+			err := f.each(ctx, way, atOnce, func(ctx context.Context, j *job) error { return f.submit(ctx, within, j) })
+			mu.Lock()
+			defer mu.Unlock()
+			problems = append(problems, err)
+		})
+	}
+	group.Wait()
+	f.flush(ctx, jobs)
+	return errors.Join(problems...)
+}
+
 // submit renders the job, stores its definition, hands it to its runtime and
-// records that, unless all of this was done before.
-func (f *Function) submit(ctx context.Context, j *job) error {
+// records that, unless all of this was done before. The runtime may be asked while
+// within lasts.
+func (f *Function) submit(ctx, within context.Context, j *job) error {
 	if j.node == nil {
 		return nil
 	}
-	n := *j.node
+	n, way := *j.node, f.lanes[j.Runtime.Name]
 	if n.State != node.Running {
 		return f.link(ctx, j)
 	}
@@ -40,6 +71,9 @@ func (f *Function) submit(ctx context.Context, j *job) error {
 	if left <= 0 {
 		f.Log.InfoContext(ctx, "job not submitted", "node", n.ID, "job", n.Name, "reason", "its timeout has lapsed")
 		return nil
+	}
+	if !way.open() || within.Err() != nil {
+		return f.postpone(ctx, j, "", errWaits)
 	}
 	params, err := f.params(ctx, j)
 	if err != nil {
@@ -57,12 +91,13 @@ func (f *Function) submit(ctx context.Context, j *job) error {
 	if err != nil {
 		return f.fail(ctx, n.ID, node.ErrCodeSubmit, url, err)
 	}
-	id, err := f.Runtimes[j.Runtime.Name].Submit(ctx, runtime.Job{
+	id, err := way.submit(within, runtime.Job{
 		Node: n, Definition: definition, Token: token, Limit: limitWithin(left), Holdoff: f.Holdoff,
 	})
 	if err != nil {
-		return f.fail(ctx, n.ID, node.ErrCodeSubmit, url, without(token, err))
+		return f.postpone(ctx, j, url, without(token, err))
 	}
+	f.tell(j, "job_submission", map[telemetry.Field]string{telemetry.JobID: id})
 	f.Log.InfoContext(ctx, "job submitted", "node", n.ID, "job", n.Name, "runtime", j.Runtime.Name, "platform", j.Platform.Name, "job_id", id)
 	return f.record(ctx, n.ID, id, url)
 }
@@ -87,6 +122,75 @@ func (f *Function) link(ctx context.Context, j *job) error {
 
 // definitionPath is where a job's definition is in storage.
 func definitionPath(j *job) string { return string(j.node.ID) + "/" + fileName(j.Runtime.LabType) }
+
+// room says whether the runtime has room for one more job of this kind of
+// device. A job that has a node already had it when that was made.
+func (f *Function) room(ctx context.Context, j *job, n node.Node) (bool, error) {
+	if _, throttles := f.Runtimes[j.Runtime.Name].(runtime.Throttle); !throttles {
+		return true, nil
+	}
+	if _, err := f.Store.Get(ctx, n.ID); !errors.Is(err, errs.NotFound) {
+		return err == nil, err
+	}
+	device, ok := j.Job.Params["device_type"].(string)
+	if !ok || device == "" {
+		device = j.Platform.Name
+	}
+	reason, err := f.lanes[j.Runtime.Name].full(ctx, device, f.urgency(j))
+	switch {
+	case err != nil: // the submission will tell
+		f.Log.WarnContext(ctx, "the queue of a runtime is not known", "runtime", j.Runtime.Name, "device_type", device, "error", err)
+	case reason != "":
+		j.refuse("runtime "+j.Runtime.Name, "max_queue_depth", reason)
+		f.tell(j, telemetry.JobSkip, map[telemetry.Field]string{telemetry.DeviceType: device, telemetry.ErrorType: "queue_depth", telemetry.ErrorMsg: reason})
+		return false, nil
+	}
+	return true, nil
+}
+
+// What KernelCI's words for priorities stand for, of 100.
+var priorities = map[string]float64{"high": 60, "medium": 40, "low": 20}
+
+// urgency is how urgent a job is, from 0 to 1: as its branch is, else as it is
+// itself.
+func (f *Function) urgency(j *job) float64 {
+	word := j.Job.Priority
+	if r, ok := j.sub.Node.Revision(); ok {
+		word = cmp.Or(treePriority(f.Config, r), word)
+	}
+	percent, known := priorities[strings.ToLower(word)]
+	if number, err := strconv.ParseFloat(word, 64); err == nil {
+		percent, known = number, true
+	}
+	if !known {
+		percent = priorities["low"]
+	}
+	return percent / 100
+}
+
+// patience is how long a job waits for a runtime that does not answer, before it
+// ends; the rules of retries say what comes then.
+const patience = 30 * time.Minute
+
+// postpone leaves a job to the next pass, or ends it when there were enough of
+// them. Its error is nil then: an event that came again would hold up those
+// behind it, which are about other runtimes.
+func (f *Function) postpone(ctx context.Context, j *job, url string, cause error) error {
+	n := j.node
+	if !errors.Is(cause, errWaits) {
+		err := f.fail(ctx, n.ID, node.ErrCodeSubmit, url, cause)
+		f.tell(j, telemetry.RuntimeError, map[telemetry.Field]string{telemetry.ErrorType: node.ErrCodeSubmit, telemetry.ErrorMsg: bounded(cause.Error())})
+		if err == nil || errors.Is(ctx.Err(), context.Canceled) {
+			return err
+		}
+		f.Log.WarnContext(ctx, "job waits for its runtime", "node", n.ID, "job", n.Name, "runtime", j.Runtime.Name, "error", err)
+		return nil
+	}
+	if f.Now().Sub(n.Created) > patience && !f.lanes[j.Runtime.Name].open() {
+		return f.fail(ctx, n.ID, node.ErrCodeSubmit, url, errs.New(errs.Invalid, "runtime %s does not answer: the job has waited for it since %s UTC", j.Runtime.Name, node.FormatTime(n.Created)))
+	}
+	return nil
+}
 
 // fileName is what a definition is called in storage.
 func fileName(labType string) string {

@@ -31,6 +31,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/kernelflow/kernelflow/shared/auth"
 	"github.com/kernelflow/kernelflow/shared/bus"
 	"github.com/kernelflow/kernelflow/shared/bus/redis"
@@ -67,6 +69,7 @@ type App struct {
 	Templates *jobdef.Renderer
 	Runtimes  map[string]runtime.Runtime // by name; those that this program can drive
 	Tokens    map[string]runtime.Tokens  // of runtimes, by name
+	Metrics   *prometheus.Registry       // what functions measure beside their requests
 	// Progress hears how far git's work on a checkout is; nil: the log tells.
 	Progress func(checkout node.ID, p git.Progress)
 
@@ -81,7 +84,7 @@ const watchInterval = 2 * time.Second
 // configuration is errs.Invalid and names the setting or the place in a file;
 // a server that does not answer is errs.Temporary. Close the App when done.
 func Open(ctx context.Context, c Config, log *slog.Logger, now func() time.Time, rand io.Reader) (*App, error) {
-	a := &App{Config: c, Log: log, Now: now, Rand: rand}
+	a := &App{Config: c, Log: log, Now: now, Rand: rand, Metrics: prometheus.NewRegistry()}
 	for _, step := range []func(context.Context) error{
 		a.openPipeline, a.openAuth, a.openStore, a.openStorage, a.openMail, a.openGit, a.ensureAdmin, a.openRuntimes,
 	} {

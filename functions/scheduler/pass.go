@@ -1,0 +1,53 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/kernelflow/kernelflow/shared/node"
+	"github.com/kernelflow/kernelflow/shared/schedule"
+)
+
+// settling is how long a new job is left to whoever creates it.
+const settling = time.Minute
+
+// batch is how many waiting jobs of one runtime a pass looks at; the others come
+// when these are gone.
+const batch = 200
+
+// Tick submits the jobs that are still without an id of their runtime: it did
+// not answer, or whoever created them died. All runtimes are served at once, and
+// each gets the allowance.
+func (f *Function) Tick(ctx context.Context) error {
+	now := node.Time(f.Now())
+	q := node.Where("state", node.Running).And("kind", node.KindJob, node.KindKbuild, node.KindProcess, node.KindTest).Cond("timeout", node.Gt, now)
+	var jobs []*job
+	waiting := map[string]int{}
+	for n, err := range f.Store.Each(ctx, q) {
+		if err != nil {
+			return fmt.Errorf("scheduler.Tick: %w", err)
+		}
+		mine := n.Owner == f.Owner && n.Text("job_id") == "" && now.Sub(n.Created) >= settling
+		j := f.job(n)
+		if !mine || j == nil || waiting[j.Runtime.Name] >= batch {
+			continue
+		}
+		waiting[j.Runtime.Name]++
+		jobs = append(jobs, j)
+	}
+	if err := f.submitAll(ctx, jobs); err != nil {
+		return fmt.Errorf("scheduler.Tick: %w", err)
+	}
+	return nil
+}
+
+// job finds what a node was made of; nil when the configuration has it no more,
+// and then the node's timeout ends it.
+func (f *Function) job(n node.Node) *job {
+	d := schedule.Decision{Job: f.Config.Jobs[n.Name], Runtime: f.Config.Runtimes[n.Text("runtime")], Platform: f.Config.Platforms[n.Text("platform")]}
+	if d.Job == nil || d.Runtime == nil || d.Platform == nil || f.lanes[d.Runtime.Name] == nil {
+		return nil
+	}
+	return &job{Decision: d, node: &n}
+}
