@@ -40,6 +40,7 @@
 // what broke off; regression compares them with
 // the previous checkout; timeout closes what is finished; report sends one
 // mail. What people ask of the pipeline itself (a commit, patches, another
-// attempt) comes in by callback. No step calls another: the store is the truth, an event says that it
+// attempt) comes in by callback, and so does what labs report; results makes nodes
+// of that. No step calls another: the store is the truth, an event says that it
 // changed.
 package shared

@@ -13,6 +13,7 @@ import (
 	"github.com/kernelflow/kernelflow/shared/event"
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/pipeline"
+	"github.com/kernelflow/kernelflow/shared/runtime"
 	"github.com/kernelflow/kernelflow/shared/store"
 )
 
@@ -42,7 +43,8 @@ type Options struct {
 	Storage Storage
 	Patches Patches
 	Auth    *auth.Auth
-	Owner   string // the user who owns the pipeline's nodes
+	Tokens  map[string]runtime.Tokens // of the labs, by the name of the runtime
+	Owner   string                    // the user who owns the pipeline's nodes
 	Now     func() time.Time
 	Rand    io.Reader
 	Log     *slog.Logger
@@ -67,6 +69,7 @@ func New(o Options) (http.Handler, error) {
 	f.route(mux, http.MethodPost, "/api/checkout", f.endpoint("checkout", f.checkout))
 	f.route(mux, http.MethodPost, "/api/jobretry", f.endpoint("testretry", f.jobRetry))
 	f.route(mux, http.MethodPost, "/api/patchset", f.endpoint("patchset", f.patchset))
+	f.route(mux, http.MethodPost, "/node/{id}", http.HandlerFunc(f.lava))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { f.write(w, http.StatusNotFound, detail{"Not Found"}) })
 	return f.counts.counting(mux), nil
 }

@@ -4,7 +4,10 @@
 // /api/patchset). kci-dev and its MCP server are the clients; they take 200 for
 // success and nothing else. GET /api/metrics counts the requests.
 //
-// The token stands in Authorization, bare or behind "Bearer". It is one with an
+// Labs, too, report here: POST /node/{id} takes the callback of a LAVA lab for the
+// job of a node (below).
+//
+// The token of a person stands in Authorization, bare or behind "Bearer". It is one with an
 // e-mail address (but for a retry) and permissions (checkout, testretry,
 // patchset), KernelCI's or a personal one; a superuser's ordinary token has them
 // all. It is looked at before the body is read.
@@ -23,7 +26,26 @@
 //
 // A patchset may be put on a patchset: its patches come after that one's.
 //
+// # Callbacks of labs
+//
+// LAVA sends a callback once and gives up after five seconds, so it is answered as
+// soon as it is kept: its body streams into the storage, without its token, as the
+// artifact callback_data; an event on channel "callback" is committed; then the
+// answer is 202 {"message": "OK"}. Package results takes the event up. A crash
+// before the answer loses what polling finds again, a crash after it nothing. A
+// body that is no callback (400), of another job (409) or longer than 256 MiB (413)
+// leaves nothing behind.
+//
+// The token of a lab stands in Authorization, bare: the callback_token or
+// runtime_token of the node's runtime. Another lab's is 403, nobody's 401. A
+// callback for a node that has ended is answered as the first one was and changes
+// nothing, unless it was the node's timeout that ended it.
+//
 // # Decisions
+//
+// KernelCI takes a callback of any lab for any node, and of any job; here they
+// must be the node's: a job that is submitted again by hand in the lab has the same
+// node in its definition.
 //
 // KernelCI answers 500 when a checkout names a node instead of a URL; here it gets
 // the tree and branch of that node, and the jobs that led to it. KernelCI asks a

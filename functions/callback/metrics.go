@@ -11,6 +11,7 @@ import (
 // pipeline gives them.
 type counts struct {
 	requests, calls, refused prometheus.Counter
+	callbacks, strangers     prometheus.Counter
 }
 
 // handler makes the counters and what shows them.
@@ -24,6 +25,8 @@ func (c *counts) handler() http.Handler {
 	c.requests = counter("http_requests_total", "requests of any kind")
 	c.calls = counter("pipeline_api_requests_total", "requests for checkouts, retries and patchsets")
 	c.refused = counter("pipeline_api_auth_fail_total", "those of them that no good token came with")
+	c.callbacks = counter("lava_callback_requests_total", "callbacks of labs")
+	c.strangers = counter("lava_callback_requests_authfail_total", "those of them that no lab's token came with")
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
 

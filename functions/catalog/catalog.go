@@ -21,6 +21,9 @@ import (
 type Trigger struct {
 	// Path is the prefix of the URLs that an HTTP function answers.
 	Path string `json:"path,omitempty"`
+	// Post is a pattern of paths (of http.ServeMux) of which the function, beside
+	// those of Path, answers POST alone.
+	Post string `json:"post,omitempty"`
 	// Events selects the events that an event function handles.
 	Events *event.Filter `json:"events,omitempty"`
 	// Every is the period of a scheduled function.
@@ -63,8 +66,8 @@ var Functions = []Function{
 		Trigger: Trigger{Path: "/"}, Timeout: 120, MemoryMiB: 512, Concurrency: 200, Open: openAPI,
 	},
 	{
-		Name: "callback", Does: "takes what people ask of the pipeline: checkouts, retries and patchsets",
-		Trigger: Trigger{Path: "/api/"}, Timeout: 120, MemoryMiB: 512, Concurrency: 50, Open: openCallback,
+		Name: "callback", Does: "takes what people ask of the pipeline (checkouts, retries, patchsets) and what labs report",
+		Trigger: Trigger{Path: "/api/", Post: "/node/{id}"}, Timeout: 120, MemoryMiB: 512, Concurrency: 50, Open: openCallback,
 	},
 	{
 		Name: "trigger", Does: "looks for new commits on every configured branch and creates checkouts",
@@ -94,6 +97,15 @@ var Functions = []Function{
 		Trigger: Trigger{Every: 60}, Timeout: 300, MemoryMiB: 512, Concurrency: 1, Open: openSubmit,
 	},
 	{
+		Name: "results", Does: "makes results of what labs report",
+		Trigger: Trigger{Events: &event.Filter{Channel: event.ChannelCallback}},
+		Timeout: 300, MemoryMiB: 1024, Concurrency: 4, Open: openResults,
+	},
+	{
+		Name: "poll", Does: "asks labs for jobs that are overdue",
+		Trigger: Trigger{Every: pollPeriod}, Timeout: 300, MemoryMiB: 1024, Concurrency: 1, Open: openPoll,
+	},
+	{
 		Name: "timeout", Does: "closes nodes whose timeout or holdoff has lapsed",
 		Trigger: Trigger{Every: 60}, Timeout: 300, MemoryMiB: 256, Concurrency: 1, Open: openTimeout,
 	},
@@ -114,6 +126,9 @@ var Functions = []Function{
 		Trigger: Trigger{Every: 60}, Timeout: 300, MemoryMiB: 256, Concurrency: 1, Open: openRelay,
 	},
 }
+
+// pollPeriod is between two passes over the jobs that labs have.
+const pollPeriod = 60
 
 // Lookup returns the function of that name.
 func Lookup(name string) (Function, bool) {

@@ -10,6 +10,7 @@ import (
 	"github.com/kernelflow/kernelflow/functions/regression"
 	"github.com/kernelflow/kernelflow/functions/relay"
 	"github.com/kernelflow/kernelflow/functions/report"
+	"github.com/kernelflow/kernelflow/functions/results"
 	"github.com/kernelflow/kernelflow/functions/retry"
 	"github.com/kernelflow/kernelflow/functions/scheduler"
 	"github.com/kernelflow/kernelflow/functions/tarball"
@@ -30,7 +31,7 @@ func openAPI(a *app.App) (Handler, error) {
 
 func openCallback(a *app.App) (Handler, error) {
 	h, err := callback.New(callback.Options{
-		Config: a.Pipeline, Store: a.Store, Storage: a.Storage, Patches: a.Patches(), Auth: a.Auth, Owner: a.Config.AdminName,
+		Config: a.Pipeline, Store: a.Store, Storage: a.Storage, Patches: a.Patches(), Auth: a.Auth, Tokens: a.Tokens, Owner: a.Config.AdminName,
 		Now: a.Now, Rand: a.Rand, Log: a.Log,
 	})
 	return Handler{HTTP: h}, err
@@ -89,6 +90,29 @@ func newScheduler(a *app.App) (*scheduler.Function, error) {
 		APIURL: a.APIURL(), StorageURL: a.StorageURL(), InstanceID: a.Config.InstanceID, Holdoff: a.Divided(a.Config.Holdoff),
 		InstanceCallback: a.Config.InstanceCallback, ImagePrefix: a.Config.ImagePrefix, Fetch: a.Artifacts(),
 		Attempts: Attempts, Owner: a.Config.AdminName, Metrics: a.Metrics, Now: a.Now, Log: a.Log,
+	})
+}
+
+func openResults(a *app.App) (Handler, error) {
+	f, err := newResults(a)
+	if err != nil {
+		return Handler{}, err
+	}
+	return Handler{Event: f.Handle}, nil
+}
+
+func openPoll(a *app.App) (Handler, error) {
+	f, err := newResults(a)
+	if err != nil {
+		return Handler{}, err
+	}
+	return Handler{Tick: f.Tick}, nil
+}
+
+func newResults(a *app.App) (*results.Function, error) {
+	return results.New(results.Options{
+		Store: a.Store, Storage: a.Storage, Runtimes: a.Runtimes, Owner: a.Config.AdminName,
+		After: a.Divided(a.Config.PollAfter), Period: a.Divided(Seconds(pollPeriod).Duration()), Now: a.Now, Log: a.Log,
 	})
 }
 

@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"slices"
@@ -91,7 +92,11 @@ func register(f catalog.Function, a *app.App, s *stopper) error {
 		functions.HTTP(f.Name, s.stoppable(f, handler))
 		return nil
 	}
-	return funcframework.RegisterHTTPFunctionContext(s.ctx, f.Trigger.Path, s.stoppable(f, handler))
+	err = funcframework.RegisterHTTPFunctionContext(s.ctx, f.Trigger.Path, s.stoppable(f, handler))
+	if err == nil && f.Trigger.Post != "" {
+		err = funcframework.RegisterHTTPFunctionContext(s.ctx, http.MethodPost+" "+f.Trigger.Post, s.stoppable(f, handler))
+	}
+	return err
 }
 
 // serve returns when the framework fails or the stopper's context ends.

@@ -87,6 +87,9 @@ func (e *Emulator) mount(f catalog.Function, front, back *http.ServeMux, base st
 	handler := f.Handler(built)
 	if f.Trigger.Path != "" {
 		front.Handle(f.Trigger.Path, handler)
+		if f.Trigger.Post != "" {
+			front.Handle(http.MethodPost+" "+f.Trigger.Post, handler)
+		}
 		return nil
 	}
 	path := "/functions/" + f.Name

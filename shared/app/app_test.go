@@ -120,6 +120,7 @@ func TestAWrongSettingIsNamed(t *testing.T) {
 		"KERNELFLOW_URL":      func(c *app.Config) { c.URL = "localhost" },
 		"KERNELFLOW_DATA":     func(c *app.Config) { c.Data = "" },
 		"HOLDOFF":             func(c *app.Config) { c.Holdoff = -1 },
+		"POLL_AFTER":          func(c *app.Config) { c.PollAfter = -1 },
 		"EVENTS_RETENTION":    func(c *app.Config) { c.Retention = 0 },
 		"TELEMETRY_RETENTION": func(c *app.Config) { c.TelemetryLife = 0 },
 		"NODES_RETENTION":     func(c *app.Config) { c.NodesLife = -1 },

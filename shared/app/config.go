@@ -57,6 +57,7 @@ type Config struct {
 	PatchHosts       []string      `env:"PATCH_HOSTS" envDefault:"patchwork.kernel.org" help:"hosts that patches may be fetched from, comma-separated, without ports"`
 	PrivatePatches   bool          `env:"PATCH_ALLOW_PRIVATE" envDefault:"false" help:"let those hosts have private addresses, such as one of this machine"`
 	PrivateFiles     bool          `env:"ARTIFACTS_ALLOW_PRIVATE" envDefault:"false" help:"read artifacts of kernel builds from private addresses too, not only from this instance's storage"`
+	PollAfter        time.Duration `env:"POLL_AFTER" envDefault:"5m" help:"how old a job is when its lab is asked what came of it, should it not have called back"`
 	ShellJobs        int           `env:"SHELL_JOBS" envDefault:"2" help:"how many jobs the shell runtime runs at once"`
 	ShellEnv         []string      `env:"SHELL_ENV" help:"names of environment variables that shell jobs may see, comma-separated"`
 	Retention        time.Duration `env:"EVENTS_RETENTION" envDefault:"168h" help:"how long events are kept"`
@@ -118,6 +119,8 @@ func (c Config) check() error {
 		return errs.New(errs.Invalid, "CHECKOUT_TIMEOUT %s: must be more than nothing", c.CheckoutTimeout)
 	case c.Holdoff < 0:
 		return errs.New(errs.Invalid, "HOLDOFF %s: must not be negative", c.Holdoff)
+	case c.PollAfter < 0:
+		return errs.New(errs.Invalid, "POLL_AFTER %s: must not be negative", c.PollAfter)
 	case c.Retention <= 0:
 		return errs.New(errs.Invalid, "EVENTS_RETENTION %s: must be more than nothing", c.Retention)
 	case c.TelemetryLife <= 0:

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/pipeline"
 	"github.com/kernelflow/kernelflow/shared/runtime"
+	"github.com/kernelflow/kernelflow/shared/runtime/lava"
 	"github.com/kernelflow/kernelflow/shared/runtime/shell"
 )
 
@@ -24,9 +26,9 @@ var errNoDriver = errors.New("no driver")
 
 // drivers holds what makes a runtime of each lab type. A driver that has to be
 // closed is an io.Closer, and one that has jobs of an earlier host to take over
-// has a method Resume. LAVA labs (runtime/lava) join when a function takes their
-// results up: until then their jobs would run for nobody.
+// has a method Resume.
 var drivers = map[string]func(*App, *pipeline.Runtime) (runtime.Runtime, error){
+	"lava":  openLava,
 	"shell": openShell,
 }
 
@@ -78,6 +80,24 @@ func openShell(a *App, r *pipeline.Runtime) (runtime.Runtime, error) {
 	return shell.New(shell.Options{
 		Name: r.Name, Dir: filepath.Join(a.path("jobs"), "runtime-"+url.PathEscape(r.Name)), Supervisor: a.Config.Supervisor,
 		APIURL: a.APIURL(), StorageURL: a.StorageURL(), Parallel: a.Config.ShellJobs, PassEnv: a.Config.ShellEnv, Log: a.Log,
+	})
+}
+
+func openLava(a *App, r *pipeline.Runtime) (runtime.Runtime, error) {
+	if r.URL == "" {
+		return nil, errNoDriver // its lab fetches its jobs itself
+	}
+	depth := r.MaxQueueDepth
+	if r.DisableQueueLimit {
+		depth = 0
+	}
+	holder := make([]byte, 12)
+	if _, err := io.ReadFull(a.Rand, holder); err != nil {
+		return nil, errs.Wrap(errs.Temporary, err)
+	}
+	return lava.New(lava.Options{
+		Name: r.Name, URL: r.URL, Tokens: a.Tokens[r.Name], Claims: a.Store, Holder: hex.EncodeToString(holder),
+		QueueDepth: depth, Factor: r.MaxQueueDepthPriorityFactor, Now: a.Now,
 	})
 }
 

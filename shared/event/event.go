@@ -32,10 +32,12 @@ const (
 )
 
 // ChannelNode carries every node write; ChannelRetry carries requests for
-// another attempt at a job.
+// another attempt at a job; ChannelCallback says that a lab's report is kept and
+// to be taken up.
 const (
-	ChannelNode  = "node"
-	ChannelRetry = "retry"
+	ChannelNode     = "node"
+	ChannelRetry    = "retry"
+	ChannelCallback = "callback"
 )
 
 // Op is what was done to a node.

@@ -12,13 +12,14 @@ import (
 	"golang.org/x/text/encoding"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
+	"github.com/kernelflow/kernelflow/shared/node"
 )
 
 // Bounds of what is held in memory.
 const (
-	maxSmall      = 4 << 10  // bytes of an id and the like
-	maxDefinition = 4 << 20  // bytes of a definition
-	maxResults    = 32 << 20 // bytes of all results
+	maxSmall      = 4 << 10 // bytes of an id and the like
+	maxDefinition = 4 << 20 // bytes of a definition
+	MaxResults    = 8 << 20 // bytes of all results; read, they take twenty times as much
 )
 
 // Head is what a callback says of the job as a whole.
@@ -43,6 +44,17 @@ func Copy(w io.Writer, r io.Reader, secrets ...string) (Head, error) {
 		return Head{}, fmt.Errorf("callback: %w", err)
 	}
 	return c.head()
+}
+
+// CallbackFile is the name under which a callback is kept, packed by gzip, in the
+// folder of its node.
+const CallbackFile = "lava_callback.json.gz"
+
+// Kept says where a callback is kept: the data of an event on channel "callback".
+type Kept struct {
+	Node node.ID `json:"id"`
+	Job  string  `json:"job_id"`
+	Path string  `json:"path"` // in the storage
 }
 
 type copier struct {
@@ -131,8 +143,8 @@ const (
 func ended(status int) bool { return status >= Complete && status <= canceling }
 
 // Parse reads a callback as Copy has left it, and passes its log on while it is
-// read; hasLog says that there was one.
-func Parse(r io.Reader, log io.Writer) (report Report, hasLog bool, err error) {
+// read. What is too long for it is Invalid.
+func Parse(r io.Reader, log io.Writer) (report Report, err error) {
 	var id, status, definition, device, results bytes.Buffer
 	err = Scan(r, func(key string) (Sink, error) {
 		switch key {
@@ -145,34 +157,22 @@ func Parse(r io.Reader, log io.Writer) (report Report, hasLog bool, err error) {
 		case "actual_device_id":
 			return Sink{Text: &limited{&device, maxSmall, key}}, nil
 		case "results":
-			return Sink{Raw: &limited{&results, maxResults, key}}, nil
+			return Sink{Raw: &limited{&results, MaxResults, key}}, nil
 		case "log":
-			return Sink{Text: &noting{log, &hasLog}}, nil
+			return Sink{Text: log}, nil
 		}
 		return Sink{}, nil
 	})
 	if err != nil {
-		return Report{}, false, fmt.Errorf("callback: %w", err)
+		return Report{}, fmt.Errorf("callback: %w", err)
 	}
 	head, err := (&copier{id: id, status: status}).head()
 	if err != nil {
-		return Report{}, false, err
+		return Report{}, err
 	}
 	report = Report{Head: head, Device: device.String()}
 	if report.Cases, err = suites(results.Bytes()); err != nil {
 		report.Problem = err.Error()
 	}
-	return report, hasLog, nil
-}
-
-// noting says when something is written.
-type noting struct {
-	io.Writer
-	written *bool
-}
-
-// Write implements io.Writer.
-func (n *noting) Write(p []byte) (int, error) {
-	*n.written = *n.written || len(p) > 0
-	return n.Writer.Write(p)
+	return report, nil
 }

@@ -80,7 +80,7 @@ func tree(t *testing.T, body string, n node.Node) (node.Hierarchy, *shelf) {
 	var report Report
 	go func() {
 		var err error
-		report, _, err = Parse(&kept, w)
+		report, err = Parse(&kept, w)
 		_ = w.CloseWithError(err)
 	}()
 	artifacts, err := KeepLog(t.Context(), r, s.keep)

@@ -70,10 +70,10 @@ func (r Report) verdict(b *builder, suites []node.Hierarchy) verdict {
 	v := verdict{result: node.Pass}
 	logged := b.root.Artifacts[ArtifactLogs] != ""
 	switch {
+	case r.Problem != "" && (b.job == nil || r.Status == Complete):
+		return verdict{node.Incomplete, node.ErrCodeInfrastructure, "the lab's results cannot be read: " + text(r.Problem)}
 	case r.Status != Complete || !logged:
 		v = r.why(b.job, logged)
-	case r.Problem != "":
-		return verdict{node.Incomplete, node.ErrCodeInfrastructure, "the lab's results cannot be read: " + text(r.Problem)}
 	}
 	setup, failed := false, false
 	for _, s := range suites {

@@ -205,6 +205,10 @@ type Node struct {
 	RetryCounter   int               `json:"retry_counter"`
 }
 
+// Late says whether the node was ended by its timeout: what its job reports still
+// counts then.
+func (n *Node) Late() bool { return n.State == Done && n.Text("error_code") == ErrCodeTimeout }
+
 // IsRoot says whether the node is at the top of its hierarchy.
 func (n *Node) IsRoot() bool { return n.Parent == "" }
 

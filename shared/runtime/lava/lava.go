@@ -339,12 +339,12 @@ func (r *Runtime) results(ctx context.Context, id string, report *lavaresult.Rep
 		return err
 	}
 	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	text, err := io.ReadAll(io.LimitReader(response.Body, lavaresult.MaxResults+1))
 	if err != nil {
 		return r.lab.fail(errs.Temporary, "GET jobs/"+id+"/yaml/", "the answer breaks off: %s", err)
 	}
-	if len(text) > maxAnswer {
-		report.Problem = fmt.Sprintf("they are longer than %d bytes", maxAnswer)
+	if len(text) > lavaresult.MaxResults {
+		report.Problem = fmt.Sprintf("they are longer than %d bytes", lavaresult.MaxResults)
 		return nil
 	}
 	if report.Cases, err = lavaresult.Cases("", text); err != nil {
