@@ -86,6 +86,40 @@ var shipped = []struct {
 	{"baseline", "baseline.jinja2", map[string]any{"boot_timeout": 60, "cmdline": "quiet"}},
 }
 
+func TestTheShippedTemplateForLAVARendersAsTheGoldenFile(t *testing.T) {
+	p := params("lava/boot.jinja2", map[string]any{"tests": map[string]any{"uname": "uname -a", "always-fails": "false"}})
+	p.Runtime = &pipeline.Runtime{Name: "lava-lab", LabType: "lava", Notify: map[string]any{"callback": map[string]any{"token": "a description"}}}
+	p.Node.Artifacts["ramdisk"] = "http://127.0.0.1:8001/storage/ramdisk"
+	p.InstanceCallback = "https://callback.example.org"
+	got, err := mustNew(t).Render(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const golden = "testdata/lava-boot.yaml"
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("differs from %s: run with -update and look at the difference", golden)
+	}
+	for what, spoil := range map[string]func(*Params){
+		"ramdisk": func(p *Params) { p.Node.Artifacts = map[string]string{"kernel": "x"} }, "token": func(p *Params) { p.Runtime.Notify = nil },
+	} {
+		bad := p
+		bad.Node, bad.Runtime = p.Node.Clone(), &pipeline.Runtime{Name: "lava-lab", LabType: "lava", Notify: p.Runtime.Notify}
+		spoil(&bad)
+		if _, err := mustNew(t).Render(bad); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("without a %s: %v", what, err)
+		}
+	}
+}
+
 func TestShippedTemplatesRenderAsTheGoldenFiles(t *testing.T) {
 	r := mustNew(t)
 	for _, tc := range shipped {
