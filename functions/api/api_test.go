@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/kernelflow/kernelflow/functions/api"
 	"github.com/kernelflow/kernelflow/shared/auth"
 	"github.com/kernelflow/kernelflow/shared/bus/redis"
@@ -173,6 +175,20 @@ func TestEveryVersionPrefixLeadsToTheSameRoutes(t *testing.T) {
 	s.want("", "GET", "/openapi.json", "", 200, "")
 	if metrics := s.want("", "GET", "/metrics", "", 200, ""); !strings.Contains(metrics, `route="count"`) {
 		t.Errorf("metrics tell nothing of requests:\n%s", metrics)
+	}
+}
+
+func TestMetricsHaveThoseOfTheOtherFunctionsToo(t *testing.T) {
+	others := prometheus.NewRegistry()
+	of := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kernelflow_runtime_up", Help: "x"}, []string{"runtime"})
+	others.MustRegister(of)
+	of.WithLabelValues("lab").Set(0)
+	s := newSite(t, func(o *api.Options) { o.Metrics = others })
+	metrics := s.want("", "GET", "/metrics", "", 200, "")
+	for _, want := range []string{"kernelflow_runtime_up{runtime=\"lab\"} 0", "go_goroutines"} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("no %s in\n%s", want, metrics)
+		}
 	}
 }
 

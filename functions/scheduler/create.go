@@ -13,6 +13,7 @@ import (
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/pipeline"
+	"github.com/kernelflow/kernelflow/shared/schedule"
 )
 
 // submitter is who submits what nobody has asked for.
@@ -96,12 +97,17 @@ func (f *Function) due(ctx context.Context, j *job, n node.Node) (bool, error) {
 	return false, nil
 }
 
+// jobID is the id of a job's node, the same whoever makes it.
+func jobID(parent node.ID, d *schedule.Decision, attempt int) node.ID {
+	return node.DeriveID(parent, "job", d.Job.Name, d.Runtime.Name, d.Platform.Name, strconv.Itoa(attempt))
+}
+
 // jobNode is the node of a job that is to run; one that ends before it starts
 // when the job's parameters make no sense.
 func (f *Function) jobNode(j *job) node.Node {
 	parent, now := j.sub.Node.Clone(), node.Time(f.Now())
 	n := node.Node{
-		ID:   node.DeriveID(parent.ID, "job", j.Job.Name, j.Runtime.Name, j.Platform.Name, strconv.Itoa(j.sub.Retry)),
+		ID:   jobID(parent.ID, &j.Decision, j.sub.Retry),
 		Kind: node.Kind(j.Job.Kind), Name: j.Job.Name, Group: j.Job.Name, Path: append(slices.Clip(parent.Path), j.Job.Name),
 		Parent: parent.ID, State: node.Running, TreeID: parent.TreeID, Owner: f.Owner, Submitter: cmp.Or(parent.Submitter, submitter),
 		JobFilter: parent.JobFilter, PlatformFilter: parent.PlatformFilter, RetryCounter: j.sub.Retry,

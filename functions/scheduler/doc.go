@@ -34,7 +34,8 @@
 // time and for so long (the allowance). One that fails a few times in a row is
 // left alone for a while, longer each time, until one job finds it well again. Its
 // jobs wait without an id, and [Function.Tick] hands them over later, as it does
-// with those whose creator died. The event is not returned for them: it would
+// with those whose creator died; it knows them by their owner and their derived id,
+// for a job may write nodes below its own. The event is not returned for them: it would
 // come again in the way of what other runtimes wait for. A job ends with
 // submit_error when it was tried often enough, or when it has waited half an hour
 // for a runtime that does not answer. Each runtime's state shows in metrics.

@@ -104,7 +104,11 @@ func TestALabThatHangsDelaysNoOther(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Handle(ctx, e) }()
-	<-bad.called
+	select {
+	case <-bad.called:
+	case err := <-done:
+		t.Fatalf("the event ended before its jobs were submitted: %v", err)
+	}
 	eventually(t, "the good lab's jobs are recorded", func() bool {
 		recorded := 0
 		for _, n := range s.jobsIn(parent.ID, "good") {
@@ -224,8 +228,29 @@ func TestAJobThatNoLabTakesEndsAsASubmitError(t *testing.T) {
 			}
 		}
 	}
-	if said["the line is down"] == 0 || said["the line is down"]+said["runtime bad does not answer"] != 10 {
+	if said["the line is down"]+said["runtime bad does not answer"] != 10 {
 		t.Errorf("%v", said)
+	}
+}
+
+func TestASubmissionThatNeverGetsThroughEndsItsJob(t *testing.T) {
+	s := newSetup(t, small)
+	parent, e := s.checkout("one")
+	s.lab.err = errs.New(errs.Temporary, "the line is down")
+	s.handle(e)
+	for range 25 { // minutes, fewer than the patience
+		s.clock.Add(time.Minute)
+		if err := s.Tick(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, n := range s.children(parent.ID) {
+		if n.State != node.Done || n.Result != node.Incomplete || n.Text("error_code") != node.ErrCodeSubmit || !strings.Contains(n.Text("error_msg"), "the line is down") {
+			t.Errorf("%s: %s %s %v", name, n.State, n.Result, n.Data)
+		}
+	}
+	if s.lab.calls != 2*s.Attempts {
+		t.Errorf("%d submissions of two jobs, want %d each", s.lab.calls, s.Attempts)
 	}
 }
 
@@ -259,6 +284,45 @@ func TestAJobWhoseCreatorDiedIsSubmittedByThePass(t *testing.T) {
 	}
 	if s.lab.calls != 2 {
 		t.Errorf("%d submissions", s.lab.calls)
+	}
+}
+
+func TestThePassTakesUpOnlyWhatTheSchedulerMade(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		forge  func(*node.Node)
+		submit bool
+	}{
+		{"as made", func(*node.Node) {}, true},
+		{"below a person's checkout", func(n *node.Node) { n.Submitter = "user:alice@example.org" }, true},
+		{"another id", func(n *node.Node) { n.ID = "0123456789abcdef01234567" }, false},
+		{"another owner", func(n *node.Node) { n.Owner = "mallory" }, false},
+		{"another runtime than its id says", func(n *node.Node) { n.Set("runtime", "bad") }, false},
+		{"an unknown job", func(n *node.Node) { n.Name = "nothing" }, false},
+		{"ended", func(n *node.Node) { n.State = node.Done }, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			other := newLab()
+			s, good := twoLabs(t, other)
+			parent, e := s.checkout("one")
+			sub, err := s.subject(t.Context(), e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, jobs := s.decide(sub)
+			n := s.jobNode(jobs[0])
+			tc.forge(&n)
+			if _, err := s.store.Create(t.Context(), n); err != nil {
+				t.Fatal(err)
+			}
+			s.clock.Add(settling)
+			if err := s.Tick(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := good.size() + other.size(); (got == 1) != tc.submit || (s.below(parent.ID)[0].Text("job_id") != "") != tc.submit {
+				t.Errorf("%d jobs, node %v", got, s.below(parent.ID)[0].Data)
+			}
+		})
 	}
 }
 

@@ -28,9 +28,8 @@ func (f *Function) Tick(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("scheduler.Tick: %w", err)
 		}
-		mine := n.Owner == f.Owner && n.Text("job_id") == "" && now.Sub(n.Created) >= settling
 		j := f.job(n)
-		if !mine || j == nil || waiting[j.Runtime.Name] >= batch {
+		if j == nil || n.Text("job_id") != "" || now.Sub(n.Created) < settling || waiting[j.Runtime.Name] >= batch {
 			continue
 		}
 		waiting[j.Runtime.Name]++
@@ -42,11 +41,15 @@ func (f *Function) Tick(ctx context.Context) error {
 	return nil
 }
 
-// job finds what a node was made of; nil when the configuration has it no more,
-// and then the node's timeout ends it.
+// job finds what a node was made of; nil when this function did not make it, for
+// a job may write below its own node whatever it likes, and when the configuration
+// has it no more: then the node's timeout ends it.
 func (f *Function) job(n node.Node) *job {
 	d := schedule.Decision{Job: f.Config.Jobs[n.Name], Runtime: f.Config.Runtimes[n.Text("runtime")], Platform: f.Config.Platforms[n.Text("platform")]}
-	if d.Job == nil || d.Runtime == nil || d.Platform == nil || f.lanes[d.Runtime.Name] == nil {
+	if n.Owner != f.Owner || d.Job == nil || d.Runtime == nil || d.Platform == nil || f.lanes[d.Runtime.Name] == nil {
+		return nil
+	}
+	if n.ID != jobID(n.Parent, &d, n.RetryCounter) {
 		return nil
 	}
 	return &job{Decision: d, node: &n}

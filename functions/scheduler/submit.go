@@ -1,16 +1,15 @@
 package scheduler
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
+	"github.com/kernelflow/kernelflow/shared/jobdef"
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/runtime"
 	"github.com/kernelflow/kernelflow/shared/store"
@@ -97,7 +96,7 @@ func (f *Function) submit(ctx, within context.Context, j *job) error {
 	if err != nil {
 		return f.postpone(ctx, j, url, without(token, err))
 	}
-	f.tell(j, "job_submission", map[telemetry.Field]string{telemetry.JobID: id})
+	f.tell(j, telemetry.JobSubmission, map[telemetry.Field]string{telemetry.JobID: id})
 	f.Log.InfoContext(ctx, "job submitted", "node", n.ID, "job", n.Name, "runtime", j.Runtime.Name, "platform", j.Platform.Name, "job_id", id)
 	return f.record(ctx, n.ID, id, url)
 }
@@ -136,7 +135,7 @@ func (f *Function) room(ctx context.Context, j *job, n node.Node) (bool, error) 
 	if !ok || device == "" {
 		device = j.Platform.Name
 	}
-	reason, err := f.lanes[j.Runtime.Name].full(ctx, device, f.urgency(j))
+	reason, err := f.lanes[j.Runtime.Name].full(ctx, device, float64(jobdef.Urgency(n, j.Job))/100)
 	switch {
 	case err != nil: // the submission will tell
 		f.Log.WarnContext(ctx, "the queue of a runtime is not known", "runtime", j.Runtime.Name, "device_type", device, "error", err)
@@ -146,26 +145,6 @@ func (f *Function) room(ctx context.Context, j *job, n node.Node) (bool, error) 
 		return false, nil
 	}
 	return true, nil
-}
-
-// What KernelCI's words for priorities stand for, of 100.
-var priorities = map[string]float64{"high": 60, "medium": 40, "low": 20}
-
-// urgency is how urgent a job is, from 0 to 1: as its branch is, else as it is
-// itself.
-func (f *Function) urgency(j *job) float64 {
-	word := j.Job.Priority
-	if r, ok := j.sub.Node.Revision(); ok {
-		word = cmp.Or(treePriority(f.Config, r), word)
-	}
-	percent, known := priorities[strings.ToLower(word)]
-	if number, err := strconv.ParseFloat(word, 64); err == nil {
-		percent, known = number, true
-	}
-	if !known {
-		percent = priorities["low"]
-	}
-	return percent / 100
 }
 
 // patience is how long a job waits for a runtime that does not answer, before it

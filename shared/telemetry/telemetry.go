@@ -50,10 +50,11 @@ var Fields = []Field{Kind, Runtime, DeviceType, DeviceID, JobName, JobID, NodeID
 
 // Kinds of event that this package knows the meaning of; others are kept too.
 const (
-	JobResult    = "job_result"
-	TestResult   = "test_result"
-	RuntimeError = "runtime_error"
-	JobSkip      = "job_skip"
+	JobSubmission = "job_submission"
+	JobResult     = "job_result"
+	TestResult    = "test_result"
+	RuntimeError  = "runtime_error"
+	JobSkip       = "job_skip"
 )
 
 // Event is one thing that happened.
