@@ -103,7 +103,8 @@ type Function struct {
 	rand      io.Reader
 	log       *slog.Logger
 	counts    counts
-	dashboard dashboard
+	dashboard keptPages
+	stats     keptPages
 	waiting   atomic.Int64 // listeners
 	underWay  deliveries
 }
@@ -118,7 +119,7 @@ func New(o Options) (http.Handler, error) {
 		mail: o.Mail, mailFrom: o.MailFrom, mailing: make(chan struct{}, maxMailing), url: strings.TrimRight(o.URL, "/"), limits: o.Logins,
 		keepAlive: o.KeepAlive, popWait: o.PopWait, patience: cmp.Or(o.Patience, listPatience),
 		slowness: cmp.Or(o.Slowness, slowness), bodyTime: o.BodyTime, maxUpload: o.MaxUpload, metrics: o.Metrics, now: o.Now, rand: o.Rand, log: o.Log,
-		unpacking: make(chan struct{}, maxUnpacking), dashboard: dashboard{turn: make(chan struct{}, 1)},
+		unpacking: make(chan struct{}, maxUnpacking), dashboard: newKeptPages(), stats: newKeptPages(),
 		underWay: deliveries{of: map[int64]*delivering{}},
 	}
 	if f.keepAlive <= 0 {

@@ -89,6 +89,7 @@ var contract = map[string]string{
 	"GET /telemetry/anomalies":     "TestGetTelemetryAnomalies",
 	"GET /viewer":                  "TestViewerShowsANodeAndWhatIsAroundIt TestViewerListsATreePageByPage",
 	"GET /dashboard":               "TestDashboardCountsBuildsAndJobsOfTheNewestCheckouts",
+	"GET /stats":                   "TestStatsCountTheNodesOfSomeDaysByKindStateResultAndTree TestStatsCountsLeadToTheNodesThatWereCounted",
 	"GET /metrics":                 "TestMetricsTellTheLagOfEachDurableSubscriber",
 	"GET /healthz":                 "TestEveryVersionPrefixLeadsToTheSameRoutes TestWithoutItsStoreTheAPISaysComeBack",
 	"GET /readyz":                  "TestWithoutItsStoreTheAPISaysComeBack TestWithoutItsChannelTheAPIKeepsWhatItAcknowledges",

@@ -87,7 +87,7 @@ func (d *description) text(schema fields) string {
 	check(d.t, d.compiler.AddResource(place, schema))
 	leaf, err := d.compiler.Compile(place)
 	check(d.t, err)
-	for _, text := range []string{"x", thereID, "2025-01-12T08:00:00", "a@example.org", "https://example.org/x", "password", "True"} {
+	for _, text := range []string{"x", thereID, "2025-01-12T08:00:00", "2025-01-12", "a@example.org", "https://example.org/x", "password", "True"} {
 		if leaf.Validate(text) == nil {
 			d.texts[key] = text
 			return text

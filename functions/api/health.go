@@ -117,7 +117,7 @@ var known = map[string]bool{
 	"node": true, "nodes": true, "count": true, "batch": true, "events": true, "subscribe": true, "listen": true, "unsubscribe": true,
 	"publish": true, "push": true, "pop": true, "user": true, "whoami": true, "storage": true, "stats": true, "dead-letters": true,
 	"metrics": true, "healthz": true, "readyz": true, "docs": true,
-	"kv": true, "telemetry": true, "viewer": true, "dashboard": true,
+	"kv": true, "telemetry": true, "viewer": true, "dashboard": true, "analytics": true, "manage": true,
 }
 
 // route is the first part of a path, from a bounded set: what strangers ask

@@ -29,17 +29,13 @@ const (
 	shownCheckouts = 50
 )
 
-// dashboardLife is how long the dashboard is shown to others as it is: it
-// counts what is below many checkouts, and anybody may ask for it.
-const dashboardLife = 10 * time.Second
-
 // shownData are the keys of data that say what a node is about and went wrong.
 var shownData = []string{"arch", "defconfig", "compiler", "platform", "runtime", "job_id", "error_code", "error_msg"}
 
 //go:embed pages.html.tmpl
 var pagesText string
 
-var pages = template.Must(template.New("pages").Funcs(template.FuncMap{"web": isWeb, "utc": utc}).Parse(pagesText))
+var pages = template.Must(template.New("pages").Funcs(template.FuncMap{"web": isWeb, "utc": utc, "number": parted}).Parse(pagesText))
 
 func isWeb(address string) bool {
 	u, err := url.Parse(address)
@@ -57,6 +53,8 @@ func (f *Function) pageRoutes(api huma.API) {
 	register(api, http.MethodGet, "/viewer", "A page of a node, or of the nodes of a tree", f.showViewer, asPage,
 		failsAsPage(http.StatusBadRequest, http.StatusNotFound), answers(http.StatusGatewayTimeout))
 	register(api, http.MethodGet, "/dashboard", "A page of the newest checkouts", f.showDashboard, asPage, answers(http.StatusGatewayTimeout))
+	register(api, http.MethodGet, "/stats", "A page that counts the nodes of some days", f.showStats, asPage,
+		failsAsPage(http.StatusBadRequest), answers(http.StatusGatewayTimeout))
 }
 
 // failsAsPage describes failures that are pages too.
@@ -235,34 +233,12 @@ func (f *Function) viewTree(ctx context.Context, in *viewerInput) (*treeView, er
 	return &treeView{page, in.TreeID}, nil
 }
 
-// dashboard is the page as it was made last.
-type dashboard struct {
-	turn  chan struct{} // is held by who looks at the rest
-	page  *pageOutput
-	until time.Time
-}
-
-// showDashboard shows the newest checkouts. Of many who ask at once, one makes
-// the page and the others wait for it.
+// showDashboard shows the newest checkouts.
 func (f *Function) showDashboard(ctx context.Context, _ *struct{}) (*pageOutput, error) {
-	patience, cancel := context.WithTimeout(ctx, f.patience)
-	defer cancel()
-	d := &f.dashboard
-	select {
-	case d.turn <- struct{}{}:
-		defer func() { <-d.turn }()
-	case <-patience.Done():
-		return nil, f.failList(ctx, patience.Err())
-	}
-	if f.now().Before(d.until) {
-		return d.page, nil
-	}
-	view, err := f.viewDashboard(patience)
-	page, err := f.draw(ctx, "dashboard", view, err)
-	if err == nil {
-		d.page, d.until = page, f.now().Add(dashboardLife)
-	}
-	return page, err
+	return f.dashboard.show(ctx, f, "", func(patience context.Context) (*pageOutput, error) {
+		view, err := f.viewDashboard(patience)
+		return f.draw(ctx, "dashboard", view, err)
+	})
 }
 
 type dashboardView struct {

@@ -178,6 +178,8 @@ func TestNoQueryInUseScansTheNodeTable(t *testing.T) {
 	}
 }
 
+const everyKind = "node,checkout,kbuild,job,test,process,regression"
+
 func TestCountsInUseReadAnIndexAlone(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "x.db"), time.Now)
 	for _, count := range []struct {
@@ -188,6 +190,9 @@ func TestCountsInUseReadAnIndexAlone(t *testing.T) {
 		{"treeid__in=" + strings.Repeat("TREEID,", 49) + "t&kind__in=kbuild,job", []string{"treeid", "kind", "result"}},
 		{"kind=job&created__gte=TIME", []string{"result", "state"}},
 		{"kind=job&created__gte=TIME", []string{"data.kernel_revision.tree", "result"}},
+		{"kind__in=" + everyKind + "&created__gte=TIME&created__lte=TIME", []string{"kind", "state", "result"}},
+		{"kind__in=" + everyKind + "&created__gte=TIME&created__lte=TIME&data.kernel_revision.tree=TREE", []string{"kind", "state", "result"}},
+		{"kind__in=kbuild,job,test&created__gte=TIME&created__lte=TIME", []string{"data.kernel_revision.tree", "kind", "result"}},
 	} {
 		steps, err := s.ExplainTally(t.Context(), parse(t, fillIn(count.question, 1)), count.by...)
 		if err != nil || !strings.HasPrefix(steps[0], "SEARCH node USING COVERING INDEX ") {
