@@ -105,6 +105,7 @@ type Function struct {
 	counts    counts
 	dashboard keptPages
 	stats     keptPages
+	analytics keptPages
 	waiting   atomic.Int64 // listeners
 	underWay  deliveries
 }
@@ -119,7 +120,7 @@ func New(o Options) (http.Handler, error) {
 		mail: o.Mail, mailFrom: o.MailFrom, mailing: make(chan struct{}, maxMailing), url: strings.TrimRight(o.URL, "/"), limits: o.Logins,
 		keepAlive: o.KeepAlive, popWait: o.PopWait, patience: cmp.Or(o.Patience, listPatience),
 		slowness: cmp.Or(o.Slowness, slowness), bodyTime: o.BodyTime, maxUpload: o.MaxUpload, metrics: o.Metrics, now: o.Now, rand: o.Rand, log: o.Log,
-		unpacking: make(chan struct{}, maxUnpacking), dashboard: newKeptPages(), stats: newKeptPages(),
+		unpacking: make(chan struct{}, maxUnpacking), dashboard: newKeptPages(), stats: newKeptPages(), analytics: newKeptPages(),
 		underWay: deliveries{of: map[int64]*delivering{}},
 	}
 	if f.keepAlive <= 0 {

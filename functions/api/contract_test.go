@@ -90,6 +90,7 @@ var contract = map[string]string{
 	"GET /viewer":                  "TestViewerShowsANodeAndWhatIsAroundIt TestViewerListsATreePageByPage",
 	"GET /dashboard":               "TestDashboardCountsBuildsAndJobsOfTheNewestCheckouts",
 	"GET /stats":                   "TestStatsCountTheNodesOfSomeDaysByKindStateResultAndTree TestStatsCountsLeadToTheNodesThatWereCounted",
+	"GET /analytics":               "TestAnalyticsTellHowOftenJobsAndTestsPassed TestAnalyticsTellWhatStandsOut",
 	"GET /metrics":                 "TestMetricsTellTheLagOfEachDurableSubscriber",
 	"GET /healthz":                 "TestEveryVersionPrefixLeadsToTheSameRoutes TestWithoutItsStoreTheAPISaysComeBack",
 	"GET /readyz":                  "TestWithoutItsStoreTheAPISaysComeBack TestWithoutItsChannelTheAPIKeepsWhatItAcknowledges",

@@ -8,8 +8,9 @@
 // same routes below it (upload, v1/file, v1/archive, v1/checkauth, v1/list,
 // metrics), and artifacts are read at /storage/PATH. /healthz says that the
 // process lives, /readyz that its store, channel and storage answer, /metrics
-// is for Prometheus, /docs describes all of it; /dashboard, /viewer and
-// /stats show checkouts, nodes and counts of them to people, without scripts.
+// is for Prometheus, /docs describes all of it; /dashboard, /viewer,
+// /stats and /analytics show checkouts, nodes, counts of them and telemetry to
+// people, without scripts.
 //
 // It keeps nothing in memory that a request needs later: a listener's place is
 // in the store, so any instance can answer its next poll. Requests may come

@@ -55,6 +55,8 @@ func (f *Function) pageRoutes(api huma.API) {
 	register(api, http.MethodGet, "/dashboard", "A page of the newest checkouts", f.showDashboard, asPage, answers(http.StatusGatewayTimeout))
 	register(api, http.MethodGet, "/stats", "A page that counts the nodes of some days", f.showStats, asPage,
 		failsAsPage(http.StatusBadRequest), answers(http.StatusGatewayTimeout))
+	register(api, http.MethodGet, "/analytics", "A page of how often jobs and tests passed, and of what stands out", f.showAnalytics, asPage,
+		failsAsPage(http.StatusBadRequest), answers(http.StatusGatewayTimeout))
 }
 
 // failsAsPage describes failures that are pages too.

@@ -316,7 +316,8 @@ const (
 // mostAnomalies is how many are told of, the worst ones.
 const mostAnomalies = 500
 
-type anomaliesInput struct {
+// AnomalyBounds is embedded by the inputs of what tells of anomalies.
+type AnomalyBounds struct {
 	Window    string  `query:"window" default:"6h" doc:"1h, 3h, 6h, 12h, 24h or 48h"`
 	Threshold float64 `query:"threshold" default:"0.5" minimum:"0" maximum:"1" doc:"the least rate of failures or of infrastructure errors"`
 	MinTotal  int64   `query:"min_total" default:"3" minimum:"1" doc:"fewer events say nothing"`
@@ -324,7 +325,7 @@ type anomaliesInput struct {
 }
 
 // Resolve implements huma.Resolver: what is no number is within any bounds.
-func (in *anomaliesInput) Resolve(huma.Context) []error {
+func (in *AnomalyBounds) Resolve(huma.Context) []error {
 	if math.IsNaN(in.Threshold) {
 		return []error{&huma.ErrorDetail{Location: "query.threshold", Message: "expected a number from 0 to 1"}}
 	}
@@ -367,18 +368,25 @@ type errorAnomaly struct {
 	Count     int64   `json:"count"`
 }
 
-func (f *Function) telemetryAnomalies(ctx context.Context, in *anomaliesInput) (*anomaliesOutput, error) {
-	limited, cancel := context.WithTimeout(ctx, countPatience)
-	defer cancel()
+// since is when the window begins.
+func (in *AnomalyBounds) since(now time.Time) (time.Time, error) {
 	window, ok := anomalyWindows[in.Window]
 	if !ok {
-		return nil, plain(http.StatusBadRequest, fmt.Sprintf("window: %.20q is not one of 1h, 3h, 6h, 12h, 24h, 48h", in.Window))
+		return now, errs.New(errs.Invalid, "window: %.20q is not one of 1h, 3h, 6h, 12h, 24h, 48h", in.Window)
 	}
-	since := f.now().Add(-window)
+	return now.Add(-window), nil
+}
+
+func (f *Function) telemetryAnomalies(ctx context.Context, in *AnomalyBounds) (*anomaliesOutput, error) {
+	limited, cancel := context.WithTimeout(ctx, countPatience)
+	defer cancel()
+	since, err := in.since(f.now())
+	if err != nil {
+		return nil, f.fail(ctx, err)
+	}
 	out := &anomaliesOutput{}
 	out.Body.Window, out.Body.Threshold, out.Body.MinTotal, out.Body.Scope = in.Window, in.Threshold, in.MinTotal, in.Scope
 	out.Body.Since = node.FormatTime(since)
-	var err error
 	if out.Body.Results, err = f.resultAnomalies(limited, in, since); err != nil {
 		return nil, f.fail(ctx, err)
 	}
@@ -386,7 +394,7 @@ func (f *Function) telemetryAnomalies(ctx context.Context, in *anomaliesInput) (
 	return out, f.fail(ctx, err)
 }
 
-func (f *Function) resultAnomalies(ctx context.Context, in *anomaliesInput, since time.Time) ([]resultAnomaly, error) {
+func (f *Function) resultAnomalies(ctx context.Context, in *AnomalyBounds, since time.Time) ([]resultAnomaly, error) {
 	filter := telemetry.Filter{Since: since, Is: map[telemetry.Field][]string{telemetry.Kind: {telemetry.JobResult, telemetry.TestResult}}}
 	by := []telemetry.Field{telemetry.Runtime, telemetry.DeviceType}
 	if in.Scope == scopeDevice {
@@ -431,7 +439,7 @@ func (f *Function) anomaly(ctx context.Context, filter telemetry.Filter, t telem
 	return a, err
 }
 
-func (f *Function) errorAnomalies(ctx context.Context, in *anomaliesInput, since time.Time) ([]errorAnomaly, error) {
+func (f *Function) errorAnomalies(ctx context.Context, in *AnomalyBounds, since time.Time) ([]errorAnomaly, error) {
 	filter := telemetry.Filter{Since: since, Is: map[telemetry.Field][]string{telemetry.Kind: {telemetry.RuntimeError, telemetry.JobSkip}}}
 	tallies, err := f.store.TallyTelemetry(ctx, filter, []telemetry.Field{telemetry.Runtime, telemetry.ErrorType})
 	found := []errorAnomaly{}
