@@ -91,6 +91,8 @@ var contract = map[string]string{
 	"GET /dashboard":               "TestDashboardCountsBuildsAndJobsOfTheNewestCheckouts",
 	"GET /stats":                   "TestStatsCountTheNodesOfSomeDaysByKindStateResultAndTree TestStatsCountsLeadToTheNodesThatWereCounted",
 	"GET /analytics":               "TestAnalyticsTellHowOftenJobsAndTestsPassed TestAnalyticsTellWhatStandsOut",
+	"GET /manage":                  "TestManageIsAPageWithOneScriptKnownByItsHash TestManageAsksForRoutesThatThereAre",
+	"GET /manage.js":               "TestManageIsAPageWithOneScriptKnownByItsHash TestManagePutsNothingInAsMarkupAndStoresNothing",
 	"GET /metrics":                 "TestMetricsTellTheLagOfEachDurableSubscriber",
 	"GET /healthz":                 "TestEveryVersionPrefixLeadsToTheSameRoutes TestWithoutItsStoreTheAPISaysComeBack",
 	"GET /readyz":                  "TestWithoutItsStoreTheAPISaysComeBack TestWithoutItsChannelTheAPIKeepsWhatItAcknowledges",

@@ -10,7 +10,8 @@
 // process lives, /readyz that its store, channel and storage answer, /metrics
 // is for Prometheus, /docs describes all of it; /dashboard, /viewer,
 // /stats and /analytics show checkouts, nodes, counts of them and telemetry to
-// people, without scripts.
+// people, without scripts. /manage is for tokens, accounts and subscriptions, and
+// has one script.
 //
 // It keeps nothing in memory that a request needs later: a listener's place is
 // in the store, so any instance can answer its next poll. Requests may come

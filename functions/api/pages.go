@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	_ "embed"
+	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,10 +32,10 @@ const (
 // shownData are the keys of data that say what a node is about and went wrong.
 var shownData = []string{"arch", "defconfig", "compiler", "platform", "runtime", "job_id", "error_code", "error_msg"}
 
-//go:embed pages.html.tmpl
-var pagesText string
+//go:embed pages.html.tmpl manage.html.tmpl
+var pageFiles embed.FS
 
-var pages = template.Must(template.New("pages").Funcs(template.FuncMap{"web": isWeb, "utc": utc, "number": parted}).Parse(pagesText))
+var pages = template.Must(template.New("pages").Funcs(template.FuncMap{"web": isWeb, "utc": utc, "number": parted, "tells": tellsOf}).ParseFS(pageFiles, "*.html.tmpl"))
 
 func isWeb(address string) bool {
 	u, err := url.Parse(address)
@@ -57,6 +57,8 @@ func (f *Function) pageRoutes(api huma.API) {
 		failsAsPage(http.StatusBadRequest), answers(http.StatusGatewayTimeout))
 	register(api, http.MethodGet, "/analytics", "A page of how often jobs and tests passed, and of what stands out", f.showAnalytics, asPage,
 		failsAsPage(http.StatusBadRequest), answers(http.StatusGatewayTimeout))
+	register(api, http.MethodGet, "/manage", "A page to manage tokens and accounts on", f.showManage, asPage)
+	register(api, http.MethodGet, "/manage.js", "The script of that page", f.sendManageScript, asScript)
 }
 
 // failsAsPage describes failures that are pages too.
