@@ -11,6 +11,7 @@
 //   - schedule: which jobs an event asks for, and why not the others.
 //   - ktap: what a test program printed.
 //   - lavaresult: what a LAVA lab says of a job, as nodes.
+//   - ending: what a job left when it ended, as nodes.
 //   - patch: what a patch from a stranger may be, and where it may come from.
 //   - jinja: templates, rendered as Python's Jinja2 renders them.
 //   - yaml: YAML, read as Python reads it.

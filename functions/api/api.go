@@ -160,6 +160,7 @@ func (f *Function) routes() http.Handler {
 			op.BodyReadTimeout = f.bodyTime
 		}
 	}
+	versioned.HandleFunc("POST /node/{id}/results", f.postResults)
 	measured := f.healthRoutes(versioned)
 	docsRoutes(versioned, api.OpenAPI())
 	versioned.close()

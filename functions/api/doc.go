@@ -17,7 +17,8 @@
 // in the store, so any instance can answer its next poll. Requests may come
 // twice: a job's report is known by its content, and the same one again is
 // answered as the first time; another report for a node that has ended is
-// refused with 409.
+// refused with 409. A machine that has a shell and curl only sends it as a form,
+// POST /node/ID/results: see package ending.
 //
 // Who asks is known by a token. A user's login may do what the user may; a
 // personal token only what its scopes say (scope.go), and uploads only into the

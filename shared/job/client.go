@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kernelflow/kernelflow/shared/ending"
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
 )
@@ -155,7 +156,7 @@ func (c *client) call(ctx context.Context, limit time.Duration, method, url, tok
 	defer func() { _ = resp.Body.Close() }() // only read
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if resp.StatusCode/100 != 2 {
-		text := printable(redactText(string(answer), token), 300)
+		text := ending.Printable(redactText(string(answer), token), 300)
 		return nil, errs.New(statusKind(resp.StatusCode), "%s %s: %s: %s", method, url, resp.Status, text)
 	}
 	return answer, errs.Wrap(errs.Temporary, err)

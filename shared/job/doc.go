@@ -35,6 +35,13 @@
 // done. The log is artifact "log" whatever happens, also of
 // a job whose node somebody else has ended.
 //
+// Where no supervisor can be, [Portable] takes its place: a program for a POSIX
+// shell with curl, for which a script is the same. What it cannot do as well: a
+// name of an artifact may have letters, digits and "._+-" only, and is not looked
+// at for the token, nor is the artifact; of a script that exits with a status of
+// 129 to 192 it thinks that a signal ended it; and killed before its report it
+// leaves the job to whoever asks the runtime for it.
+//
 // # Why it may be killed at any instant
 //
 // state.json goes ready, running, ended, reported, and each step is on disk

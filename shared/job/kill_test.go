@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kernelflow/kernelflow/shared/ending"
 	"github.com/kernelflow/kernelflow/shared/node"
 )
 
@@ -107,7 +108,7 @@ func TestKilledAtAnyMomentTheScriptRunsOnceAndIsReportedOnce(t *testing.T) {
 func TestResultsOfAnEarlierBootAreNotTrusted(t *testing.T) {
 	w := newWorld(t, node.KindJob)
 	w.prepare("true")
-	check(t, writeJSON(w.dir, stateFile, Status{Phase: Ended, Outcome: &outcome{Cause: exited, Boot: "an earlier one"}}))
+	check(t, writeJSON(w.dir, stateFile, Status{Phase: Ended, Outcome: &outcome{Cause: ending.Exited, Boot: "an earlier one"}}))
 	w.run()
 	w.want(1, node.Incomplete, node.ErrCodeInfrastructure)
 }

@@ -7,11 +7,6 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
-	"time"
-
-	"github.com/kernelflow/kernelflow/shared/ktap"
-	"github.com/kernelflow/kernelflow/shared/node"
-	"github.com/kernelflow/kernelflow/shared/runtime/runtimetest"
 )
 
 func TestTheSecretIsFoundHoweverTheStreamIsCut(t *testing.T) {
@@ -58,39 +53,6 @@ func TestALogNeverTakesMoreDiskThanItMay(t *testing.T) {
 		begin, end := all.Bytes()[:max(1, limit/2)], all.Bytes()[all.Len()-max(1, int(limit/4)):]
 		if !bytes.HasPrefix(got, begin) || !bytes.HasSuffix(got, end) {
 			t.Errorf("limit %d: beginning or end is missing: %.100q", limit, got)
-		}
-	}
-}
-
-func TestAReportIsBounded(t *testing.T) {
-	root := runtimetest.NewNode(node.KindJob, 7)
-	cases := make([]ktap.Case, 2*maxCases)
-	for i := range cases {
-		cases[i] = ktap.Case{Name: fmt.Sprintf("case %d", i), Result: node.Pass}
-	}
-	for message, want := range map[string]int{"": maxCases, strings.Repeat("long ", 10_000): maxReportNodes / 50_000} {
-		root.Data["kernel_revision"].(map[string]any)["commit_message"] = message
-		r := &results{suites: []suite{{name: "unit", report: ktap.Report{Cases: cases}}}}
-		h := report(root, verdict{result: node.Pass}, r, nil, time.Time{})
-		got := len(h.Children[0].Children)
-		if got > want || got < want*9/10 {
-			t.Errorf("%d cases with a message of %d bytes, want about %d", got, len(message), want)
-		}
-		if len(r.notes) != 1 {
-			t.Errorf("notes %q", r.notes)
-		}
-	}
-}
-
-func TestPrintableIsValidTextOfBoundedLength(t *testing.T) {
-	for in, want := range map[string]string{
-		"":                     "",
-		" a\x00b\x7f\tc\nd \r": "ab\tc\nd",
-		"\xff":                 "\uFFFD",
-		"äöü":                  "ä",
-	} {
-		if got := printable(in, 3); got != want && got != want[:min(3, len(want))] {
-			t.Errorf("printable(%q): %q, want %q", in, got, want)
 		}
 	}
 }

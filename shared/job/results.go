@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"unicode/utf8"
 
+	"github.com/kernelflow/kernelflow/shared/ending"
 	"github.com/kernelflow/kernelflow/shared/ktap"
 )
 
@@ -34,17 +35,11 @@ const (
 	maxName      = 200       // bytes of the name of a suite or artifact
 )
 
-// suite is one file of test results.
-type suite struct {
-	name   string
-	report ktap.Report
-}
-
 // results is what a script left behind.
 type results struct {
 	folder    *os.Root // nil: the script removed it
 	secret    string
-	suites    []suite
+	suites    []ending.Suite
 	artifacts []string // names of files in the folder's artifacts
 	data      map[string]any
 	message   string   // the error text
@@ -192,8 +187,8 @@ func (r *results) readSuite(file string) {
 	if info, err := f.Stat(); err == nil && info.Size() > maxSuite {
 		r.note("test results %s: only the first %d bytes are read", file, maxSuite)
 	}
-	name := printable(redactText(strings.TrimSuffix(file, suiteSuffix), r.secret), maxName)
-	r.suites = append(r.suites, suite{name: orElse(name, "tests"), report: report})
+	name := ending.Printable(redactText(strings.TrimSuffix(file, suiteSuffix), r.secret), maxName)
+	r.suites = append(r.suites, ending.Suite{Name: orElse(name, "tests"), Report: report})
 }
 
 func (r *results) readData() map[string]any {
@@ -220,7 +215,7 @@ func (r *results) readMessage() string {
 		r.note("%s: %v", errorFile, err)
 	}
 	// Control characters may have hidden the secret so far.
-	return redactText(printable(string(b), maxError), r.secret)
+	return redactText(ending.Printable(string(b), maxError), r.secret)
 }
 
 // readAll reads a file up to one byte more than limit.
@@ -243,23 +238,4 @@ func (r *results) openArtifact(name string) (io.ReadCloser, error) {
 		io.Reader
 		io.Closer
 	}{content, f}, nil
-}
-
-// printable makes valid text of at most limit bytes, without control characters
-// but newlines and tabs.
-func printable(s string, limit int) string {
-	s = strings.Map(func(c rune) rune {
-		if c < ' ' && c != '\n' && c != '\t' || c == 0x7f {
-			return -1
-		}
-		return c
-	}, strings.ToValidUTF8(s, "\uFFFD"))
-	s = strings.TrimSpace(s)
-	if len(s) <= limit {
-		return s
-	}
-	for limit > 0 && !utf8.RuneStart(s[limit]) {
-		limit--
-	}
-	return s[:limit]
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kernelflow/kernelflow/shared/ending"
 	"github.com/kernelflow/kernelflow/shared/errs"
 	"github.com/kernelflow/kernelflow/shared/node"
 )
@@ -106,9 +107,9 @@ func (s *supervisor) run(ctx context.Context) error {
 func (s *supervisor) outcome() outcome {
 	switch o := s.status.Outcome; {
 	case o == nil:
-		return outcome{Cause: orphaned} // somebody tampered with the state
+		return outcome{Cause: ending.Orphaned} // somebody tampered with the state
 	case o.Boot != bootID():
-		return outcome{Cause: rebooted}
+		return outcome{Cause: ending.Rebooted}
 	default:
 		return *o
 	}
@@ -121,11 +122,11 @@ func (s *supervisor) execute(ctx context.Context) error {
 	switch {
 	case s.status.Phase == Running:
 		script.killOrphans(s.status.Script)
-		if ended.Cause = orphaned; canceled(s.dir) {
-			ended.Cause = wasCanceled
+		if ended.Cause = ending.Orphaned; canceled(s.dir) {
+			ended.Cause = ending.Canceled
 		}
 	case canceled(s.dir) || ctx.Err() != nil:
-		ended.Cause = wasCanceled
+		ended.Cause = ending.Canceled
 	default:
 		if err := s.save(Status{Phase: Running}); err != nil {
 			return err
@@ -179,7 +180,7 @@ func (s *supervisor) leaveLog(ctx context.Context) error {
 	}
 	found := readResults(filepath.Join(s.dir, scratchDir, resultsDir), s.spec.Token)
 	defer func() { _ = found.Close() }() // only read
-	link, err := s.uploadLog(ctx, until, judge(s.outcome(), s.spec.Limit, found), found.notes)
+	link, err := s.uploadLog(ctx, until, s.ending(found).Verdict(), found.notes)
 	// Conflict: it is there, only the node does not name it yet.
 	if err != nil && errs.KindOf(err) != errs.Conflict {
 		return err
@@ -219,7 +220,7 @@ func (s *supervisor) composeBare(ctx context.Context, until time.Time, refused [
 		return nil, err
 	}
 	root.Artifacts = h.Node.Artifacts
-	return s.record(bare(root, why))
+	return s.record(ending.Bare(root, why))
 }
 
 // compose makes the report and writes it down. Uploads come first: a report
@@ -231,15 +232,27 @@ func (s *supervisor) compose(ctx context.Context, until time.Time) ([]byte, erro
 	}
 	found := readResults(filepath.Join(s.dir, scratchDir, resultsDir), s.spec.Token)
 	defer func() { _ = found.Close() }() // only read
-	v := judge(s.outcome(), s.spec.Limit, found)
-	artifacts := s.uploadAll(ctx, until, found)
-	h := report(root, v, found, artifacts, s.now().Add(s.spec.Holdoff))
-	if link, err := s.uploadLog(ctx, until, v, found.notes); err != nil {
+	e := s.ending(found)
+	e.Artifacts = s.uploadAll(ctx, until, found)
+	h, notes := e.Report(root, s.now())
+	for _, text := range notes {
+		found.note("%s", text)
+	}
+	if link, err := s.uploadLog(ctx, until, e.Verdict(), found.notes); err != nil {
 		s.log.Error("the log is not uploaded", "error", err)
 	} else {
 		h.Node.Artifacts[logArtifact] = link
 	}
 	return s.record(h)
+}
+
+// ending is what is known of the job when its script is over.
+func (s *supervisor) ending(r *results) ending.Ending {
+	o := s.outcome()
+	return ending.Ending{
+		Cause: o.Cause, Exit: o.Exit, Detail: o.Detail, Error: r.message, Data: r.data, Suites: r.suites,
+		Limit: s.spec.Limit, Holdoff: s.spec.Holdoff,
+	}
 }
 
 // record writes the report down, so that whoever sends it sends the same.
@@ -285,12 +298,12 @@ func (s *supervisor) uploadAll(ctx context.Context, until time.Time, found *resu
 }
 
 // uploadLog uploads the log, with what there is to say about the job at its end.
-func (s *supervisor) uploadLog(ctx context.Context, until time.Time, v verdict, notes []string) (link string, err error) {
+func (s *supervisor) uploadLog(ctx context.Context, until time.Time, v ending.Verdict, notes []string) (link string, err error) {
 	ctx, until, cancel := s.share(ctx, until)
 	defer cancel()
-	ends := fmt.Sprintf("job %s", v.result)
-	if v.text != "" {
-		ends += ": " + v.text
+	ends := fmt.Sprintf("job %s", v.Result)
+	if v.Text != "" {
+		ends += ": " + v.Text
 	}
 	var tail strings.Builder
 	for _, line := range append(notes, ends) {

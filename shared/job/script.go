@@ -12,27 +12,16 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// cause is how a script ended.
-type cause string
-
-const (
-	exited      cause = "exited"
-	signaled    cause = "signaled"
-	limited     cause = "limited"     // its time was up
-	wasCanceled cause = "canceled"    // somebody wanted it stopped
-	orphaned    cause = "orphaned"    // its supervisor died
-	rebooted    cause = "rebooted"    // the machine went down before the report was written
-	unstarted   cause = "not started" // the machine could not run it
+	"github.com/kernelflow/kernelflow/shared/ending"
 )
 
 // outcome is what is known of a script's end, before its results are read.
 type outcome struct {
-	Cause  cause  `json:"cause"`
-	Exit   int    `json:"exit"`             // its exit status
-	Detail string `json:"detail,omitempty"` // the signal's name, or why it could not start
-	Boot   string `json:"boot"`             // of the machine: its results may not be on disk in the next
+	Cause  ending.Cause `json:"cause"`
+	Exit   int          `json:"exit"`             // its exit status
+	Detail string       `json:"detail,omitempty"` // the signal's name, or why it could not start
+	Boot   string       `json:"boot"`             // of the machine: its results may not be on disk in the next
 }
 
 // The script's own folders, below scratch.
@@ -84,7 +73,7 @@ func (s script) mark() string { return "KCI_RESULTS=" + s.scratch(resultsDir) }
 func (s script) run(ctx context.Context, started func(pid int) error) outcome {
 	cmd, output, err := s.start()
 	if err != nil {
-		return outcome{Cause: unstarted, Detail: err.Error()}
+		return outcome{Cause: ending.Unstarted, Detail: err.Error()}
 	}
 	logged := make(chan struct{})
 	go func() {
@@ -97,7 +86,7 @@ func (s script) run(ctx context.Context, started func(pid int) error) outcome {
 	}
 	ended := s.wait(ctx, cmd)
 	if fault != nil {
-		ended = outcome{Cause: unstarted, Detail: fault.Error()}
+		ended = outcome{Cause: ending.Unstarted, Detail: fault.Error()}
 	}
 	killMarked(s.mark())
 	// A process that escaped may hold the pipe open: do not wait for it.
@@ -154,16 +143,16 @@ func (s script) wait(ctx context.Context, cmd *exec.Cmd) outcome {
 		// Its group's number is the script's until it is reaped.
 		_ = unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
 		killGroup(cmd.Process.Pid, syscall.SIGKILL)
-		done <- ending(cmd.Wait(), cmd.ProcessState)
+		done <- outcomeOf(cmd.Wait(), cmd.ProcessState)
 	}()
 	limit := time.NewTimer(s.spec.Limit)
 	defer limit.Stop()
-	why := outcome{Cause: limited}
+	why := outcome{Cause: ending.Limited}
 	select {
 	case ended := <-done:
 		return ended
 	case <-ctx.Done():
-		why.Cause = wasCanceled
+		why.Cause = ending.Canceled
 	case <-limit.C:
 	}
 	killGroup(cmd.Process.Pid, syscall.SIGTERM)
@@ -178,14 +167,14 @@ func (s script) wait(ctx context.Context, cmd *exec.Cmd) outcome {
 	return why
 }
 
-func ending(err error, state *os.ProcessState) outcome {
+func outcomeOf(err error, state *os.ProcessState) outcome {
 	if state == nil {
-		return outcome{Cause: unstarted, Detail: fmt.Sprint(err)}
+		return outcome{Cause: ending.Unstarted, Detail: fmt.Sprint(err)}
 	}
 	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return outcome{Cause: signaled, Detail: unix.SignalName(status.Signal())}
+		return outcome{Cause: ending.Signaled, Detail: unix.SignalName(status.Signal())}
 	}
-	return outcome{Cause: exited, Exit: state.ExitCode()}
+	return outcome{Cause: ending.Exited, Exit: state.ExitCode()}
 }
 
 // killOrphans ends what is left of a script that another supervisor started.

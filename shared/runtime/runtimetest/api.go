@@ -16,7 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kernelflow/kernelflow/shared/ending"
 	"github.com/kernelflow/kernelflow/shared/errs"
+
 	"github.com/kernelflow/kernelflow/shared/node"
 )
 
@@ -25,6 +27,7 @@ import (
 //	GET  /latest/node/{id}       the node, null for an unknown one
 //	PUT  /latest/nodes/{id}      the report of a job, with the job's token
 //	PATCH /latest/node/{id}      artifacts that the node lacks, with the job's token
+//	POST /latest/node/{id}/results  the report of a machine without a supervisor, with the job's token
 //	POST /storage/v1/file        the upload of an artifact, with the job's token
 //	GET  /storage/{id}/{name}    an artifact
 //
@@ -49,6 +52,7 @@ type job struct {
 	token   string
 	reports []node.Hierarchy // that were accepted
 	body    []byte           // of the last of them
+	ended   []byte           // the hierarchy of the first ending
 }
 
 // NewAPI starts an API, until the test ends.
@@ -57,6 +61,7 @@ func NewAPI(t testing.TB) *API {
 	a.mux.HandleFunc("GET /latest/node/{id}", a.get)
 	a.mux.HandleFunc("PUT /latest/nodes/{id}", a.put)
 	a.mux.HandleFunc("PATCH /latest/node/{id}", a.patch)
+	a.mux.HandleFunc("POST /latest/node/{id}/results", a.results)
 	a.mux.HandleFunc("POST /storage/v1/file", a.upload)
 	a.mux.HandleFunc("GET /storage/{id}/{name}", a.download)
 	a.Move(t)
@@ -205,6 +210,38 @@ func (a *API) put(w http.ResponseWriter, r *http.Request) {
 	answer(w, list, err)
 }
 
+// results takes the form of an ending as the hierarchy that it says.
+func (a *API) results(w http.ResponseWriter, r *http.Request) {
+	form, err := r.MultipartReader()
+	if err != nil {
+		answer(w, nil, errs.Wrap(errs.Invalid, err))
+		return
+	}
+	ended, err := ending.Read(form)
+	if err != nil {
+		answer(w, nil, err)
+		return
+	}
+	id := node.ID(r.PathValue("id"))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	j := a.nodes[id]
+	if j == nil {
+		answer(w, nil, errs.New(errs.NotFound, "Node not found with id: %s", id))
+		return
+	}
+	if j.node.State != node.Running && ended.Artifacts["log"] != "" && j.node.Artifacts["log"] == "" {
+		j.node.Artifacts["log"] = ended.Artifacts["log"]
+	}
+	h, _ := ended.Report(j.node, time.Now())
+	if j.ended == nil {
+		j.ended, _ = json.Marshal(h)
+	}
+	a.bodies = append(a.bodies, j.ended)
+	list, err := a.accept(id, r.Header.Get("Authorization"), j.ended)
+	answer(w, list, err)
+}
+
 func (a *API) accept(id node.ID, authorization string, body []byte) ([]node.Node, error) {
 	j := a.nodes[id]
 	if j == nil {
@@ -284,7 +321,7 @@ func (a *API) upload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.files[name] = content
-	answer(w, "OK", nil)
+	_, _ = io.WriteString(w, a.server.URL+"/storage/"+name) // likewise
 }
 
 func (a *API) download(w http.ResponseWriter, r *http.Request) {

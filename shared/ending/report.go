@@ -1,6 +1,7 @@
-package job
+package ending
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -33,50 +34,49 @@ var protected = []string{"kernel_revision", "runtime", "platform", "job_id", "re
 // inherited are the keys of a job's data that its tests share.
 var inherited = []string{"kernel_revision", "arch", "defconfig", "config_full", "compiler", "kernel_type", "platform", "runtime"}
 
-// verdict is a job's result with the reason for it.
-type verdict struct {
-	result node.Result
-	code   string // data.error_code
-	text   string // data.error_msg
+// Verdict is a job's result with the reason for it.
+type Verdict struct {
+	Result node.Result
+	Code   string // data.error_code
+	Text   string // data.error_msg
 }
 
-// judge decides a job's result.
-func judge(o outcome, limit time.Duration, r *results) verdict {
-	broken := func(code, format string, args ...any) verdict {
-		return verdict{node.Incomplete, code, orElse(r.message, fmt.Sprintf(format, args...))}
+// Verdict decides the job's result.
+func (e Ending) Verdict() Verdict {
+	broken := func(code, text string) Verdict { return Verdict{node.Incomplete, code, text} }
+	switch e.Cause {
+	case Limited:
+		return broken(node.ErrCodeTimeout, fmt.Sprintf("the job ran longer than its limit of %s", e.Limit.Round(100*time.Millisecond)))
+	case Canceled:
+		return broken(node.ErrCodeCanceled, "the job was cancelled")
+	case Orphaned:
+		return broken(node.ErrCodeInfrastructure, "the job's supervisor died")
+	case Rebooted:
+		return broken(node.ErrCodeInfrastructure, "the machine went down before the job was reported")
+	case Unstarted:
+		return broken(node.ErrCodeInfrastructure, "the job could not be started: "+e.Detail)
+	case Signaled:
+		return broken(node.ErrCodeJob, "the job was killed by "+e.Detail)
 	}
-	switch o.Cause {
-	case limited:
-		return verdict{node.Incomplete, node.ErrCodeTimeout, fmt.Sprintf("the job ran longer than its limit of %s", limit.Round(100*time.Millisecond))}
-	case wasCanceled:
-		return verdict{node.Incomplete, node.ErrCodeCanceled, "the job was cancelled"}
-	case orphaned:
-		return verdict{node.Incomplete, node.ErrCodeInfrastructure, "the job's supervisor died"}
-	case rebooted:
-		return verdict{node.Incomplete, node.ErrCodeInfrastructure, "the machine went down before the job was reported"}
-	case unstarted:
-		return verdict{node.Incomplete, node.ErrCodeInfrastructure, "the job could not be started: " + o.Detail}
-	case signaled:
-		return verdict{node.Incomplete, node.ErrCodeJob, "the job was killed by " + o.Detail}
+	if e.Exit == exitInfrastructure {
+		return broken(node.ErrCodeInfrastructure,
+			cmp.Or(e.Error, fmt.Sprintf("the job met a fault of its machine or network (exit status %d)", e.Exit)))
 	}
-	if o.Exit == exitInfrastructure {
-		return broken(node.ErrCodeInfrastructure, "the job met a fault of its machine or network (exit status %d)", o.Exit)
-	}
-	for _, s := range r.suites {
-		if why := brokenOff(s.report); why != nil {
-			return verdict{node.Incomplete, node.ErrCodeTest, fmt.Sprintf("tests of %s broke off: %s", s.name, why)}
+	for _, s := range e.Suites {
+		if why := brokenOff(s.Report); why != nil {
+			return broken(node.ErrCodeTest, fmt.Sprintf("tests of %s broke off: %s", s.Name, why))
 		}
 	}
-	if failed := slices.ContainsFunc(r.suites, func(s suite) bool { return s.report.Result() == node.Fail }); failed {
-		return verdict{node.Fail, "", r.message}
+	if failed := slices.ContainsFunc(e.Suites, func(s Suite) bool { return s.Report.Result() == node.Fail }); failed {
+		return Verdict{node.Fail, "", e.Error}
 	}
-	switch o.Exit {
+	switch e.Exit {
 	case 0:
-		return verdict{result: node.Pass}
+		return Verdict{Result: node.Pass}
 	case exitSkip:
-		return verdict{node.Skip, "", r.message}
+		return Verdict{node.Skip, "", e.Error}
 	}
-	return verdict{node.Fail, "", orElse(r.message, fmt.Sprintf("the job ended with exit status %d", o.Exit))}
+	return Verdict{node.Fail, "", cmp.Or(e.Error, fmt.Sprintf("the job ended with exit status %d", e.Exit))}
 }
 
 // brokenOff returns what says that results are missing from the report, or nil.
@@ -92,58 +92,57 @@ func brokenOff(r ktap.Report) *ktap.Problem {
 	return &r.Problems[i]
 }
 
-// report builds what is sent for a job: its node as the API has it, ended, over
-// its test results. holdoff counts from now (UTC).
-func report(root node.Node, v verdict, r *results, artifacts map[string]string, holdoff time.Time) node.Hierarchy {
+// Report is what is sent for a job: its node as the API has it, ended, over its
+// test results; notes are what was left out. now is UTC.
+func (e Ending) Report(root node.Node, now time.Time) (h node.Hierarchy, notes []string) {
 	root = root.Clone()
 	if root.Artifacts == nil {
 		root.Artifacts = map[string]string{}
 	}
-	for name, link := range artifacts {
-		root.Artifacts[name] = link
+	maps.Copy(root.Artifacts, e.Artifacts)
+	notes = e.putData(&root)
+	v := e.Verdict()
+	root.State, root.Result = node.Done, v.Result
+	if root.Kind == node.KindKbuild && v.Result == node.Pass {
+		root.State, root.Holdoff = node.Available, node.Time(now.Add(e.Holdoff))
 	}
-	putData(&root, r)
-	root.State, root.Result = node.Done, v.result
-	if root.Kind == node.KindKbuild && v.result == node.Pass {
-		root.State, root.Holdoff = node.Available, node.Time(holdoff)
+	if v.Code != "" {
+		root.Set("error_code", v.Code)
 	}
-	if v.code != "" {
-		root.Set("error_code", v.code)
-	}
-	if v.text != "" {
-		root.Set("error_msg", v.text)
+	if v.Text != "" {
+		root.Set("error_msg", v.Text)
 	}
 	b := builder{root: root, texts: maxReportTexts}
 	b.cases = min(maxCases, maxReportNodes/(plainNode+b.shared()))
 	children := []node.Hierarchy{}
-	for _, s := range r.suites {
+	for _, s := range e.Suites {
 		children = append(children, b.suite(s))
 	}
 	if b.left > 0 {
-		r.note("%d test cases left out: the report would be too large", b.left)
+		notes = append(notes, fmt.Sprintf("%d test cases left out: the report would be too large", b.left))
 	}
-	return node.Hierarchy{Node: root, Children: children}
+	return node.Hierarchy{Node: root, Children: children}, notes
 }
 
 // putData merges what the script left into the node's data, unless the node
 // would not be a good one with it.
-func putData(root *node.Node, r *results) {
-	if len(r.data) == 0 {
-		return
+func (e Ending) putData(root *node.Node) (notes []string) {
+	if len(e.Data) == 0 {
+		return nil
 	}
 	merged := root.Clone()
-	for _, key := range slices.Sorted(maps.Keys(r.data)) {
+	for _, key := range slices.Sorted(maps.Keys(e.Data)) {
 		if slices.Contains(protected, key) {
-			r.note("%s: %s cannot be set by a job", dataFile, key)
+			notes = append(notes, fmt.Sprintf("data.json: %s cannot be set by a job", key))
 			continue
 		}
-		merged.Set(key, r.data[key])
+		merged.Set(key, e.Data[key])
 	}
 	if err := merged.Validate(); err != nil {
-		r.note("%s is ignored: %v", dataFile, err)
-		return
+		return append(notes, fmt.Sprintf("data.json is ignored: %v", err))
 	}
 	*root = merged
+	return notes
 }
 
 // builder makes nodes of test results, within the bounds of a report.
@@ -166,21 +165,21 @@ func (b *builder) shared() int {
 
 // suite makes the node of one file of results. A lone case that is called like
 // its file is not doubled.
-func (b *builder) suite(s suite) node.Hierarchy {
-	cases := s.report.Cases
-	text := s.report.Diagnostics
-	if len(cases) == 1 && cases[0].Name == s.name {
+func (b *builder) suite(s Suite) node.Hierarchy {
+	cases := s.Report.Cases
+	text := s.Report.Diagnostics
+	if len(cases) == 1 && cases[0].Name == s.Name {
 		text = cases[0].Diagnostics
 		cases = cases[0].Cases
 	}
-	result, code := s.report.Result(), ""
-	if why := brokenOff(s.report); why != nil {
+	result, code := s.Report.Result(), ""
+	if why := brokenOff(s.Report); why != nil {
 		code, text = node.ErrCodeTest, why.String()
 		if result != node.Fail {
 			result = node.Incomplete
 		}
 	}
-	n := b.test(b.root.Path, s.name, result, text)
+	n := b.test(b.root.Path, s.Name, result, text)
 	if code != "" {
 		n.Set("error_code", code)
 	}
@@ -211,7 +210,7 @@ func (b *builder) test(path []string, name string, result node.Result, text stri
 			n.Set(key, v)
 		}
 	}
-	text = printable(text, min(maxCaseText, max(0, b.texts)))
+	text = Printable(text, min(maxCaseText, max(0, b.texts)))
 	if text != "" && (result == node.Fail || result == node.Incomplete) {
 		b.texts -= len(text)
 		n.Set("error_msg", text)
@@ -219,10 +218,10 @@ func (b *builder) test(path []string, name string, result node.Result, text stri
 	return n
 }
 
-// bare is what is reported when the API refuses a report: the job's own node
+// Bare is what is reported when the API refuses a report: the job's own node
 // alone, incomplete, with the reason.
-func bare(root node.Node, refused error) node.Hierarchy {
+func Bare(root node.Node, refused error) node.Hierarchy {
 	root = root.Clone()
-	root.SetError(node.Incomplete, node.ErrCodeInfrastructure, "the job's results were refused: "+printable(refused.Error(), maxError))
+	root.SetError(node.Incomplete, node.ErrCodeInfrastructure, "the job's results were refused: "+Printable(refused.Error(), maxError))
 	return node.Hierarchy{Node: root, Children: []node.Hierarchy{}}
 }
