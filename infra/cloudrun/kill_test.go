@@ -37,23 +37,23 @@ type writer struct {
 	acknowledged []bool // by write
 }
 
-// write creates a node at the instance, or at the other when that one does not
-// listen. An answer that was lost tells nothing.
-func (w *writer) write(ctx context.Context, instances [2]*service, write int) error {
+// write creates the next node at the instance, or at the other when that one
+// does not listen. An answer that was lost tells nothing.
+func (w *writer) write(ctx context.Context, instances [2]*service) (acknowledged bool, err error) {
+	write := len(w.acknowledged)
 	for turn := write; ; turn++ {
 		err := w.create(ctx, instances[turn%2], w.name, write)
 		var refused *refusal
 		switch {
-		case err == nil:
-			w.acknowledged[write] = true
-			return nil
 		case errors.As(err, &refused):
-			return fmt.Errorf("%s, write %d: %w", w.name, write, err)
+			return false, fmt.Errorf("%s, write %d: %w", w.name, write, err)
 		case ctx.Err() != nil:
-			return ctx.Err()
-		case !errors.Is(err, syscall.ECONNREFUSED):
-			return nil
+			return false, ctx.Err()
+		case errors.Is(err, syscall.ECONNREFUSED):
+			continue
 		}
+		w.acknowledged = append(w.acknowledged, err == nil)
+		return err == nil, nil
 	}
 }
 
@@ -140,22 +140,27 @@ func (tr *trial) killing(ctx context.Context, moments <-chan struct{}) error {
 	return nil
 }
 
-// writing has each writer create its nodes. At some random writes an instance
-// is to be killed.
-func (tr *trial) writing(ctx context.Context, all []*writer, kills int, moments chan<- struct{}) error {
+// writing has each writer create nodes until that many are acknowledged. At
+// some random ones an instance is to be killed.
+func (tr *trial) writing(ctx context.Context, all []*writer, each, kills int, moments chan<- struct{}) error {
 	defer close(moments)
 	var written atomic.Int64
 	deadly := map[int64]bool{}
 	for len(deadly) < kills {
-		deadly[1+rand.Int64N(int64(writers*len(all[0].acknowledged)))] = true
+		deadly[1+rand.Int64N(int64(writers*each))] = true
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, w := range all {
 		group.Go(func() error {
-			for write := range w.acknowledged {
-				if err := w.write(ctx, tr.instances, write); err != nil {
+			for acknowledged := 0; acknowledged < each; {
+				yes, err := w.write(ctx, tr.instances)
+				if err != nil {
 					return err
 				}
+				if !yes {
+					continue
+				}
+				acknowledged++
 				if deadly[written.Add(1)] {
 					moments <- struct{}{}
 				}
@@ -184,7 +189,7 @@ func (tr *trial) run(env []string, events, kills int) {
 	}
 	all := make([]*writer, writers)
 	for i := range all {
-		all[i] = &writer{client: newClient(t), name: fmt.Sprint("writer-", i), acknowledged: make([]bool, events/writers)}
+		all[i] = &writer{client: newClient(t), name: fmt.Sprint("writer-", i)}
 		all[i].token = admin.token
 	}
 	group, ctx := errgroup.WithContext(t.Context())
@@ -198,10 +203,11 @@ func (tr *trial) run(env []string, events, kills int) {
 		return tr.killing(ctx, moments)
 	})
 	group.Go(func() error {
-		err := tr.writing(ctx, all, kills, moments)
+		err := tr.writing(ctx, all, events/writers, kills, moments)
 		<-killed // nobody publishes here what a late kill would leave of the end: no relay function runs
-		for end := (&writer{client: admin, name: "end", acknowledged: []bool{false}}); err == nil && !end.acknowledged[0]; {
-			err = end.write(ctx, tr.instances, 0)
+		end := &writer{client: admin, name: "end"}
+		for ended := false; err == nil && !ended; {
+			ended, err = end.write(ctx, tr.instances)
 		}
 		return err
 	})
