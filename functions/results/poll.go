@@ -26,7 +26,7 @@ const (
 // logged and is no error: the next pass asks again.
 func (f *Function) Tick(ctx context.Context) error {
 	now := node.Time(f.Now())
-	q := node.Where("state", node.Running).And("kind", node.KindJob, node.KindKbuild, node.KindProcess, node.KindTest).Cond("timeout", node.Gt, now)
+	q := node.RunningJobs(now)
 	overdue := map[string][]node.Node{}
 	for n, err := range f.Store.Each(ctx, q) {
 		if err != nil {

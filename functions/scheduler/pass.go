@@ -21,7 +21,7 @@ const batch = 200
 // each gets the allowance.
 func (f *Function) Tick(ctx context.Context) error {
 	now := node.Time(f.Now())
-	q := node.Where("state", node.Running).And("kind", node.KindJob, node.KindKbuild, node.KindProcess, node.KindTest).Cond("timeout", node.Gt, now)
+	q := node.RunningJobs(now)
 	var jobs []*job
 	waiting := map[string]int{}
 	for n, err := range f.Store.Each(ctx, q) {

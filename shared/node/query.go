@@ -55,6 +55,11 @@ type Query struct {
 // node.Where("parent", id).And("state", node.Running, node.Available).
 func Where(field string, values ...any) Query { return Query{}.And(field, values...) }
 
+// RunningJobs asks for the nodes of every kind of job that run and have time left.
+func RunningJobs(now time.Time) Query {
+	return Where("state", Running).And("kind", KindJob, KindKbuild, KindProcess, KindTest).Cond("timeout", Gt, Time(now))
+}
+
 // And adds a condition: the field is one of the values. IDs, kinds, states and
 // results may be given as they are.
 func (q Query) And(field string, values ...any) Query { return q.Cond(field, In, values...) }
