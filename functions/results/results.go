@@ -178,43 +178,24 @@ const maxTold = 5000
 // the job: an error is logged.
 func (f *Function) tell(ctx context.Context, nodes []node.Node) {
 	root := nodes[0]
-	common := map[telemetry.Field]string{
-		telemetry.Runtime: root.Text("runtime"), telemetry.DeviceType: root.Text("platform"), telemetry.DeviceID: root.Text("device"),
-		telemetry.JobName: root.Name, telemetry.JobID: root.Text("job_id"), telemetry.NodeID: string(root.ID), telemetry.Arch: root.Text("arch"),
-	}
-	if r, ok := root.Revision(); ok {
-		common[telemetry.Tree], common[telemetry.Branch] = r.Tree, r.Branch
-	}
-	now := telemetry.Millisecond(f.Now())
-	var events []telemetry.Event
-	for i, n := range nodes {
-		if i > 0 && n.Kind != node.KindTest || len(events) == maxTold {
+	job := telemetry.About(root, telemetry.JobResult, f.Now())
+	job.ID = node.DeriveID(root.ID, "telemetry")
+	job.Set(telemetry.Result, string(root.Result))
+	job.Set(telemetry.ErrorType, root.Text("error_code"))
+	job.Set(telemetry.ErrorMsg, root.Text("error_msg"))
+	job.InfraError = root.Result == node.Incomplete && root.Text("error_code") == node.ErrCodeInfrastructure
+	events := []telemetry.Event{job}
+	for _, n := range nodes[1:] {
+		if n.Kind != node.KindTest || len(events) == maxTold {
 			continue
 		}
-		e := telemetry.Event{ID: node.DeriveID(n.ID, "telemetry"), Time: now, Texts: map[telemetry.Field]string{}, Rest: map[string]any{}}
-		for field, text := range common {
-			set(&e, field, text)
-		}
-		set(&e, telemetry.Kind, telemetry.TestResult)
-		set(&e, telemetry.Result, string(n.Result))
-		if i == 0 {
-			set(&e, telemetry.Kind, telemetry.JobResult)
-			set(&e, telemetry.ErrorType, n.Text("error_code"))
-			set(&e, telemetry.ErrorMsg, n.Text("error_msg"))
-			e.InfraError = n.Result == node.Incomplete && n.Text("error_code") == node.ErrCodeInfrastructure
-		} else {
-			e.Rest["test_name"] = n.Name
-		}
+		e := telemetry.About(root, telemetry.TestResult, f.Now())
+		e.ID = node.DeriveID(n.ID, "telemetry")
+		e.Set(telemetry.Result, string(n.Result))
+		e.Rest["test_name"] = n.Name
 		events = append(events, e)
 	}
 	if err := f.Store.AddTelemetry(context.WithoutCancel(ctx), events); err != nil {
 		f.Log.WarnContext(ctx, "telemetry is lost", "node", root.ID, "events", len(events), "error", err)
-	}
-}
-
-// set gives an event a text that it may have.
-func set(e *telemetry.Event, f telemetry.Field, text string) {
-	if text != "" && len(text) <= telemetry.Longest(f) {
-		e.Texts[f] = text
 	}
 }

@@ -141,7 +141,7 @@ func (f *Function) room(ctx context.Context, j *job, n node.Node) (bool, error) 
 		f.Log.WarnContext(ctx, "the queue of a runtime is not known", "runtime", j.Runtime.Name, "device_type", device, "error", err)
 	case reason != "":
 		j.refuse("runtime "+j.Runtime.Name, "max_queue_depth", reason)
-		f.tell(j, telemetry.JobSkip, map[telemetry.Field]string{telemetry.DeviceType: device, telemetry.ErrorType: "queue_depth", telemetry.ErrorMsg: reason})
+		f.tell(j, telemetry.JobSkip, map[telemetry.Field]string{telemetry.ErrorType: "queue_depth", telemetry.ErrorMsg: reason})
 		return false, nil
 	}
 	return true, nil

@@ -2,32 +2,29 @@ package scheduler
 
 import (
 	"context"
-	"maps"
 
 	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/telemetry"
 )
 
-// tell notes an event for the telemetry.
+// tell notes an event of a job for the telemetry. Where the job has no node, it is
+// about the node that the job would be below.
 func (f *Function) tell(j *job, kind string, texts map[telemetry.Field]string) {
-	e := telemetry.Event{Time: telemetry.Millisecond(f.Now()), Texts: map[telemetry.Field]string{
-		telemetry.Kind: kind, telemetry.Runtime: j.Runtime.Name, telemetry.JobName: j.Job.Name, telemetry.DeviceType: j.Platform.Name,
-	}}
-	if device, ok := j.Job.Params["device_type"].(string); ok && device != "" {
-		e.Texts[telemetry.DeviceType] = device
-	}
 	of := j.node
 	if of == nil {
 		of = &j.sub.Node
-	} else {
-		e.Texts[telemetry.NodeID] = string(of.ID)
 	}
-	if r, ok := of.Revision(); ok {
-		e.Texts[telemetry.Tree], e.Texts[telemetry.Branch] = r.Tree, r.Branch
+	e := telemetry.About(*of, kind, f.Now())
+	if j.node == nil {
+		delete(e.Texts, telemetry.NodeID)
+		delete(e.Texts, telemetry.JobID)
 	}
-	e.Texts[telemetry.Arch] = of.Text("arch")
-	maps.Copy(e.Texts, texts)
-	maps.DeleteFunc(e.Texts, func(f telemetry.Field, text string) bool { return text == "" || len(text) > telemetry.Longest(f) })
+	e.Set(telemetry.Runtime, j.Runtime.Name)
+	e.Set(telemetry.JobName, j.Job.Name)
+	e.Set(telemetry.DeviceType, j.Platform.Name)
+	for field, text := range texts {
+		e.Set(field, text)
+	}
 	// The same event of the same job at the same time is one.
 	e.ID = node.DeriveID(of.ID, "telemetry", kind, j.Job.Name, j.Runtime.Name, j.Platform.Name, node.FormatTime(e.Time))
 	j.told = append(j.told, e)

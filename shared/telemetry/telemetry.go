@@ -76,6 +76,27 @@ const (
 // Millisecond brings t to what an event keeps.
 func Millisecond(t time.Time) time.Time { return node.Time(t).Truncate(time.Millisecond) }
 
+// About begins an event about the job of a node: its texts are what the node says.
+func About(job node.Node, kind string, at time.Time) Event {
+	e := Event{Time: Millisecond(at), Texts: map[Field]string{}, Rest: map[string]any{}}
+	r, _ := job.Revision()
+	for field, text := range map[Field]string{
+		Kind: kind, Runtime: job.Text("runtime"), DeviceType: job.Text("platform"), DeviceID: job.Text("device"), JobName: job.Name,
+		JobID: job.Text("job_id"), NodeID: string(job.ID), Tree: r.Tree, Branch: r.Branch, Arch: job.Text("arch"),
+	} {
+		e.Set(field, text)
+	}
+	return e
+}
+
+// Set gives the event a text. One that is empty, or longer than the text may be,
+// is left out.
+func (e *Event) Set(f Field, text string) {
+	if text != "" && len(text) <= Longest(f) {
+		e.Texts[f] = text
+	}
+}
+
 // MarshalJSON writes the event as KernelCI does: every text, null for what is
 // not set, and the time in node.TimeLayout.
 func (e Event) MarshalJSON() ([]byte, error) {

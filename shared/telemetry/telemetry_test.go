@@ -3,11 +3,13 @@ package telemetry_test
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/kernelflow/kernelflow/shared/errs"
+	"github.com/kernelflow/kernelflow/shared/node"
 	"github.com/kernelflow/kernelflow/shared/telemetry"
 )
 
@@ -78,5 +80,20 @@ func TestAnAnomalyIsARateOfEnoughEvents(t *testing.T) {
 	}
 	if (telemetry.Counts{}).FailRate() != 0 {
 		t.Error("nothing at all fails at a rate")
+	}
+}
+
+func TestAnEventAboutAJobSaysWhatItsNodeSays(t *testing.T) {
+	job := node.Node{ID: node.ID(strings.Repeat("6", 24)), Name: "boot", Data: map[string]any{
+		"runtime": "lab", "platform": "board", "device": "board-1", "job_id": "7", "arch": strings.Repeat("x", telemetry.Longest(telemetry.Arch)+1),
+		"kernel_revision": map[string]any{"tree": "mainline", "branch": "master", "url": "https://git.example.org/linux.git", "commit": "abc"},
+	}}
+	e := telemetry.About(job, telemetry.JobResult, time.Date(2026, 1, 2, 3, 4, 5, 6_789_000, time.UTC))
+	want := map[telemetry.Field]string{
+		telemetry.Kind: "job_result", telemetry.Runtime: "lab", telemetry.DeviceType: "board", telemetry.DeviceID: "board-1", telemetry.JobName: "boot",
+		telemetry.JobID: "7", telemetry.NodeID: string(job.ID), telemetry.Tree: "mainline", telemetry.Branch: "master",
+	}
+	if !maps.Equal(e.Texts, want) || e.Time.Nanosecond() != 6_000_000 {
+		t.Errorf("%v at %s, want %v", e.Texts, e.Time, want)
 	}
 }
