@@ -29,15 +29,7 @@ func (w *world) portableIn(path string, output io.Writer, script string) *exec.C
 	check(w.t, os.WriteFile(filepath.Join(w.dir, PortableScript), []byte(script), 0o600))
 	cmd := exec.Command("/bin/sh", program, w.dir)
 	cmd.Env = append(env, "KCI_API_TOKEN="+secret, "PATH="+path)
-	cmd.Stdout, cmd.Stderr = output, output
-	cmd.WaitDelay = 10 * time.Second
-	check(w.t, cmd.Start())
-	w.t.Cleanup(func() {
-		if cmd.ProcessState == nil {
-			kill(cmd)
-		}
-	})
-	return cmd
+	return w.start(cmd, output)
 }
 
 func (w *world) ran(script string) {

@@ -148,8 +148,13 @@ func (w *world) supervisor() *exec.Cmd {
 	w.t.Helper()
 	program, err := os.Executable()
 	check(w.t, err)
-	cmd := exec.Command(program, "job", w.dir)
-	cmd.Stdout, cmd.Stderr = &w.said, &w.said
+	return w.start(exec.Command(program, "job", w.dir), &w.said)
+}
+
+// start starts a process, which ends with the test.
+func (w *world) start(cmd *exec.Cmd, output io.Writer) *exec.Cmd {
+	w.t.Helper()
+	cmd.Stdout, cmd.Stderr = output, output
 	// A script that survives its supervisor holds no output of it open.
 	cmd.WaitDelay = 10 * time.Second
 	check(w.t, cmd.Start())

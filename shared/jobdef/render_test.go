@@ -95,19 +95,7 @@ func TestTheShippedTemplateForLAVARendersAsTheGoldenFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const golden = "testdata/lava-boot.yaml"
-	if *update {
-		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("differs from %s: run with -update and look at the difference", golden)
-	}
+	isGolden(t, "testdata/lava-boot.yaml", got)
 	for what, spoil := range map[string]func(*Params){
 		"ramdisk": func(p *Params) { p.Node.Artifacts = map[string]string{"kernel": "x"} }, "token": func(p *Params) { p.Runtime.Notify = nil },
 	} {
@@ -120,6 +108,23 @@ func TestTheShippedTemplateForLAVARendersAsTheGoldenFile(t *testing.T) {
 	}
 }
 
+// isGolden wants the text of a golden file, which -update writes anew.
+func isGolden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("differs from %s: run with -update and look at the difference", file)
+	}
+}
+
 func TestShippedTemplatesRenderAsTheGoldenFiles(t *testing.T) {
 	r := mustNew(t)
 	for _, tc := range shipped {
@@ -129,18 +134,7 @@ func TestShippedTemplatesRenderAsTheGoldenFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			golden := filepath.Join("testdata", tc.name+".sh")
-			if *update {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got != string(want) {
-				t.Errorf("differs from %s: run with -update and look at the difference", golden)
-			}
+			isGolden(t, golden, got)
 			check := exec.CommandContext(t.Context(), "sh", "-n", golden)
 			if out, err := check.CombinedOutput(); err != nil {
 				t.Errorf("sh -n %s: %v\n%s", golden, err, out)
